@@ -1,0 +1,1 @@
+"""The data code: raw Amazon reviews to splits, in Polars, free of Dagster."""

@@ -1,0 +1,1 @@
+"""When and how it runs: definitions, jobs, domains, profiles and the command line."""
