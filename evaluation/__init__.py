@@ -1,1 +1,1 @@
-"""How it is judged: protocols, metrics, result records, figures, the report, and the paper's numbers as data."""
+"""How it is judged: protocols, metrics, result records, figures, the report, the paper's numbers as data."""
