@@ -1,0 +1,360 @@
+"""The language backbone: where it comes from, how it lies on disk, and how its first layers are read.
+
+Belongs here: the backbone's configuration, the four sources (`pretrain`, `scratch`, `local`, `hub`) and the
+reader of the first N layers. Not here: how a small language model learns (`language_model.py`) or what is
+built on top of the layers (`llm_recommender.py`).
+
+On disk a backbone is a Hugging Face directory: `config.json`, safetensors (one file or shards with an index)
+and `tokenizer.json`. Pickled weights and code from the directory are never read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from models.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import Tensor
+    from transformers import LlamaConfig, LlamaModel, PreTrainedConfig, TrainerCallback
+
+    from models.training import TrainingOutcome
+
+ARCHITECTURES = ("llama",)
+"""The `model_type`s whose layers the recommender can run."""
+SIZES = ("width", "layers", "heads", "intermediate", "vocabulary", "context")
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+SMALLEST_VOCABULARY = 300
+"""The 256 bytes, the start token and a few merges."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which language model the recommender stands on.
+
+    Attributes:
+        source: `pretrain` learns a small LLaMA from the domain's texts (ours), `scratch` is the same one left
+            random (the control), `local` takes a directory, `hub` a repository of the Hugging Face hub (the
+            paper: LLaMA-7B).
+        width, layers, heads, intermediate: the architecture; for `pretrain` and `scratch`, all required
+            there.
+        vocabulary: most tokens the tokenizer may learn; as above.
+        context: tokens a training block, and the longest input; as above.
+        training: how to train; for `pretrain`.
+        path: the directory; for `local`.
+        repository: `owner/name`; for `hub`.
+        revision: the full commit, 40 hexadecimal digits; for `hub`. Branches and tags move, so they are
+            refused.
+
+    Raises:
+        ValueError: on a value that is missing, out of range, or that the source does not use.
+    """
+
+    source: Literal["pretrain", "scratch", "local", "hub"]
+    width: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    intermediate: int | None = None
+    vocabulary: int | None = None
+    context: int | None = None
+    training: TrainingConfig | None = None
+    path: Path | None = None
+    repository: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        uses = {
+            "pretrain": (*SIZES, "training"),
+            "scratch": SIZES,
+            "local": ("path",),
+            "hub": ("repository", "revision"),
+        }
+        if self.source not in uses:
+            raise ValueError(f"The backbone's source must be one of {', '.join(uses)}, not {self.source!r}.")
+        for name in (*SIZES, "training", "path", "repository", "revision"):
+            given = getattr(self, name) is not None
+            if given and name not in uses[self.source]:
+                raise ValueError(f"A backbone from {self.source!r} does not use {name}; leave it out.")
+            if not given and name in uses[self.source]:
+                raise ValueError(f"A backbone from {self.source!r} needs {name}; give it.")
+        if self.width is not None:
+            self._check_sizes()
+        if self.repository is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository):
+            raise ValueError(f"repository must read owner/name, not {self.repository!r}.")
+        if self.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                f"revision must be a full commit of 40 hexadecimal digits, not {self.revision!r}: a branch "
+                "or tag can change under you. The hub shows the commit under Files and versions, History."
+            )
+
+    def sizes(self) -> dict[str, int]:
+        """The architecture's numbers by name; of `pretrain` and `scratch`."""
+        return {name: getattr(self, name) for name in SIZES}
+
+    def _check_sizes(self) -> None:
+        sizes = self.sizes()
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"The backbone's {name} must be at least 1, not {size}.")
+        if sizes["width"] % (2 * sizes["heads"]):
+            raise ValueError(
+                f"The backbone's width ({self.width}) must be a multiple of twice its heads ({self.heads}): "
+                "rotary positions turn pairs of numbers. Change one of the two."
+            )
+        if sizes["vocabulary"] < SMALLEST_VOCABULARY:
+            raise ValueError(
+                f"The backbone's vocabulary must be at least {SMALLEST_VOCABULARY} (256 bytes and some "
+                f"merges), not {self.vocabulary}."
+            )
+
+
+def build_backbone(
+    config: BackboneConfig,
+    texts: Callable[[], Iterable[str]],
+    directory: Path,
+    *,
+    seed: int,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainingOutcome | None:
+    """Write the backbone into `directory`, whole or not at all; a backbone that is there is replaced.
+
+    Args:
+        config: which one.
+        texts: called for a fresh pass over the domain's texts (titles, reviews); called only by `pretrain`
+            (twice) and `scratch` (once).
+        directory: where it goes.
+        seed: fixes the random weights and the order of training.
+        callbacks: observers of the training.
+
+    Returns:
+        How the training went, for `pretrain`; otherwise None.
+
+    Raises:
+        ValueError: if `pretrain` finds too little text, or a given backbone is missing, unsafe or of another
+            kind.
+    """
+    from models.checkpoint import staged_directory
+
+    with staged_directory(directory) as staged:
+        if config.path is not None:
+            _copy_backbone(config.path, staged)
+            return None
+        if config.repository is not None:
+            _copy_backbone(_downloaded(config.repository, config.revision), staged)
+            return None
+        return _made(config, texts, staged, seed=seed, callbacks=callbacks)
+
+
+def check_backbone(directory: Path) -> None:
+    """Refuse a directory that is not a backbone: see the module's docstring.
+
+    Raises:
+        ValueError: naming what is missing or wrong, and what to do.
+    """
+    config = _read_json(directory / "config.json")
+    if config.get("model_type") not in ARCHITECTURES:
+        raise ValueError(
+            f"{directory} holds a model of type {config.get('model_type')!r}; the recommender runs "
+            f"{', '.join(ARCHITECTURES)}. Choose a backbone of that type."
+        )
+    if not (directory / TOKENIZER).is_file():
+        raise ValueError(
+            f"{directory} has no {TOKENIZER}. Convert its tokenizer: transformers' AutoTokenizer writes that "
+            "file with save_pretrained."
+        )
+    _tensor_files(directory)
+
+
+def load_decoder(directory: Path, layers: int | None) -> tuple[LlamaModel, Tokenizer]:
+    """The backbone's first `layers` layers (all of them for None), with its token table and final norm.
+
+    Only the tensors that are needed are read, as float32 on the CPU. There is no language-model head.
+
+    Returns:
+        The decoder, as `transformers.AutoModel` would give it, and the tokenizer.
+
+    Raises:
+        ValueError: if there are fewer layers, or the directory is not a backbone.
+    """
+    import torch
+    from safetensors import safe_open
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig
+
+    check_backbone(directory)
+    config = AutoConfig.from_pretrained(directory)
+    layers = config.num_hidden_layers if layers is None else layers
+    if not 1 <= layers <= config.num_hidden_layers:
+        raise ValueError(
+            f"The backbone {directory} has {config.num_hidden_layers} layers, so its first {layers} can't be "
+            f"loaded: ask for 1 to {config.num_hidden_layers}, or take a deeper backbone."
+        )
+    config.num_hidden_layers = layers
+    decoder = empty_decoder(config)
+    wanted = decoder.state_dict().keys()
+    tensors: dict[str, Tensor] = {}
+    for path, names in _tensor_files(directory).items():
+        with safe_open(path, framework="pt") as file:
+            needed = {name: short for name in names if (short := name.removeprefix("model.")) in wanted}
+            tensors.update({short: file.get_tensor(name).to(torch.float32) for name, short in needed.items()})
+    if missing := sorted(wanted - tensors.keys()):
+        raise ValueError(
+            f"{directory} lacks {len(missing)} tensors of its first {layers} layers, {missing[0]} among "
+            "them: its files do not belong together. Make or download the backbone again."
+        )
+    decoder.load_state_dict(tensors, strict=True, assign=True)
+    return decoder, Tokenizer.from_file(str(directory / TOKENIZER))
+
+
+def count_parameters(directory: Path) -> int:
+    """The numbers stored in a backbone's weights; tied tables are stored, and counted, once."""
+    from safetensors import safe_open
+
+    total = 0
+    for path, names in _tensor_files(directory).items():
+        with safe_open(path, framework="np") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    return total
+
+
+def empty_decoder(config: PreTrainedConfig) -> LlamaModel:
+    """The decoder that `config` describes, in float32, its parameters allocated but not filled."""
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        decoder = AutoModel.from_config(config, dtype=torch.float32)
+    decoder.to_empty(device="cpu")
+    decoder.rotary_emb = type(decoder.rotary_emb)(config)  # its buffers are computed, not stored
+    return decoder
+
+
+def _made(
+    config: BackboneConfig,
+    texts: Callable[[], Iterable[str]],
+    staged: Path,
+    *,
+    seed: int,
+    callbacks: Sequence[TrainerCallback],
+) -> TrainingOutcome | None:
+    """`pretrain` and `scratch`: the same tokenizer and the same first weights, trained or not."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from models.language_model import Blocks, LanguageModel, packed_blocks, train_tokenizer
+
+    sizes = config.sizes()
+    tokenizer = train_tokenizer(texts(), sizes["vocabulary"])
+    model = LanguageModel(_architecture(sizes, tokenizer.get_vocab_size()), seed=seed)
+    outcome = None
+    if config.training is not None:
+        from models.training import train
+
+        blocks = Blocks(packed_blocks(tokenizer, texts(), sizes["context"]))
+        outcome = train(model, blocks, config.training, seed=seed, callbacks=callbacks)
+    disable_progress_bar()  # one file, written in an instant
+    model.network.cpu().save_pretrained(staged)
+    tokenizer.save(str(staged / TOKENIZER))
+    return outcome
+
+
+def _architecture(sizes: dict[str, int], vocabulary: int) -> LlamaConfig:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=sizes["width"],
+        intermediate_size=sizes["intermediate"],
+        num_hidden_layers=sizes["layers"],
+        num_attention_heads=sizes["heads"],
+        max_position_embeddings=sizes["context"],
+        tie_word_embeddings=True,  # ours: a small model's table is most of it
+        bos_token_id=0,
+        eos_token_id=None,
+    )
+
+
+def _downloaded(repository: str, revision: str | None) -> Path:
+    """The pinned revision in the hub's own cache, which resumes and is shared between domains."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    named = f"{repository} at revision {revision} on {constants.ENDPOINT}"
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=["config.json", "*.safetensors", INDEX, TOKENIZER],
+            )
+        )
+    except GatedRepoError as error:
+        raise ValueError(f"{named} needs its owner's permission: ask for it there, then set HF_TOKEN.") from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(f"There is no {named}, or it is private: check the name, or set HF_TOKEN.") from error
+    except HfHubHTTPError as error:
+        raise ValueError(
+            f"{named} can't be downloaded ({error.response.status_code}): check the revision; the hub shows "
+            "it under Files and versions, History."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"{named} can't be reached and isn't in the cache: check the network and HF_ENDPOINT, or give a "
+            'downloaded copy with source "local".'
+        ) from error
+
+
+def _copy_backbone(source: Path, staged: Path) -> None:
+    check_backbone(source)
+    for path in ("config.json", TOKENIZER, *(file.name for file in _tensor_files(source))):
+        shutil.copyfile(source / path, staged / path)
+    if (source / INDEX).is_file():
+        shutil.copyfile(source / INDEX, staged / INDEX)
+
+
+def _tensor_files(directory: Path) -> dict[Path, list[str]]:
+    """Each safetensors file and the names of its tensors; the headers are read, the tensors are not."""
+    from safetensors import SafetensorError, safe_open
+
+    if (directory / INDEX).is_file():
+        paths = [directory / name for name in sorted(set(_read_json(directory / INDEX)["weight_map"].values()))]
+    else:
+        paths = [directory / WEIGHTS]
+    files = {}
+    for path in paths:
+        if not path.is_file():
+            pickled = any(directory.glob("*.bin")) or any(directory.glob("*.pt*"))
+            reason = "its weights are pickled, which can run code" if pickled else "a file of weights is missing"
+            raise ValueError(
+                f"{directory} has no {path.name}: {reason}. Take a copy of the model whose weights are safetensors."
+            )
+        try:
+            with safe_open(path, framework="np") as file:
+                files[path] = list(file.keys())
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged ({error}): copy or download it again.") from error
+    return files
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(
+            f"There is no {path}: a backbone is a directory with config.json, safetensors and {TOKENIZER}."
+        )
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} holds no JSON object ({error}): copy or download it again.") from error

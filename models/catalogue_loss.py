@@ -1,0 +1,109 @@
+"""Softmax cross-entropy over the whole catalogue, without ever holding all its logits.
+
+Belongs here: this one loss, shared by all recommenders that score by a dot product. Not here: which positions are
+targets, and any other loss.
+
+A dense cross-entropy writes N x V logits, their softmax and their gradient, each tens of megabytes a step, and on a
+CPU the page faults on them cost more than the arithmetic. Here rows go through one buffer in chunks, and since the
+gradient needs no more than the softmax that lies there already, it is made in the same pass (ours).
+
+Letters: N target positions, D width, V catalogue size + 1 (column 0 is padding), C rows of a chunk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LOGITS_AT_ONCE = {"cpu": 4_000_000, "cuda": 64_000_000}
+"""How many logits a chunk holds where the caller does not say: about what stays in a CPU's last cache; ours."""
+
+
+def catalogue_cross_entropy(
+    h_ND: Tensor,
+    item_table_VD: Tensor,
+    targets_N: Tensor,
+    *,
+    chunk: int | None = None,
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
+    """Mean over n of `log sum_v exp(h_n . e_v) - h_n . e_target(n)`, v over the items 1..V-1.
+
+    Args:
+        h_ND: representations at the target positions.
+        item_table_VD: the items' vectors; row 0 (padding) takes no part and gets no gradient. Where it needs no
+            gradient, none is computed.
+        targets_N: int64, item ids in 1..V-1.
+        chunk: rows at once; by default as many as give a few million logits.
+        precision: of the logits and of the matrix products. With `torch.bfloat16` sums are still taken in float32;
+            about 2.5 times faster than float32 on a CPU with AVX512-BF16, at an error of about 0.4 % of each logit.
+            float64 inputs are computed in float64.
+
+    Returns:
+        Scalar of the type of `h_ND`, differentiable once.
+
+    Raises:
+        ValueError: if there is no target, or the widths differ.
+    """
+    if targets_N.numel() == 0:
+        raise ValueError("catalogue_cross_entropy needs at least one target; leave out batches that have none.")
+    if h_ND.shape != (targets_N.numel(), item_table_VD.shape[1]):
+        raise ValueError(
+            f"h_ND has shape {tuple(h_ND.shape)}, but {targets_N.numel()} targets and items of width "
+            f"{item_table_VD.shape[1]} ask for {(targets_N.numel(), item_table_VD.shape[1])}."
+        )
+    if chunk is None:
+        chunk = max(16, LOGITS_AT_ONCE.get(h_ND.device.type, 4_000_000) // item_table_VD.shape[0])
+    if h_ND.dtype == torch.float64:
+        precision = torch.float64
+    return _CatalogueCrossEntropy.apply(h_ND, item_table_VD, targets_N, chunk, precision)
+
+
+class _CatalogueCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, h_ND: Tensor, item_table_VD: Tensor, targets_N: Tensor, chunk: int, precision: torch.dtype
+    ) -> Tensor:
+        n_targets, n_columns = targets_N.numel(), item_table_VD.shape[0]
+        wants_h, wants_table = ctx.needs_input_grad[:2]
+        total = torch.float64 if precision == torch.float64 else torch.float32
+        h, table = h_ND.detach().to(precision), item_table_VD.detach().to(precision)
+        loss_N = h.new_empty(n_targets, dtype=total)
+        grad_h_ND = torch.empty_like(h_ND) if wants_h else None
+        grad_table_VD = torch.zeros_like(item_table_VD, dtype=total) if wants_table else None
+        buffer_CV = h.new_empty(min(chunk, n_targets), n_columns)
+        with torch.autocast(h.device.type, enabled=False):
+            for start in range(0, n_targets, chunk):
+                h_CD = h[start : start + chunk]
+                at_target = torch.arange(len(h_CD), device=h.device), targets_N[start : start + chunk]
+                logits_CV = torch.mm(h_CD, table.T, out=buffer_CV[: len(h_CD)])
+                logits_CV[:, 0] = -torch.inf
+                largest_C, target_logit_C = logits_CV.amax(1).to(total), logits_CV[at_target].to(total)
+                softmax_CV = torch.softmax(logits_CV, 1, out=logits_CV)
+                # the largest logit m has probability exp(m - logsumexp): that gives the logsumexp without underflow
+                logsumexp_C = largest_C - softmax_CV.amax(1).to(total).log()
+                loss_N[start : start + chunk] = logsumexp_C - target_logit_C
+                softmax_CV[at_target] -= 1  # now the gradient of the chunk's summed loss by its logits
+                if grad_h_ND is not None:
+                    grad_h_ND[start : start + chunk] = softmax_CV @ table
+                if grad_table_VD is not None:
+                    grad_table_VD += softmax_CV.T @ h_CD
+        ctx.save_for_backward(grad_h_ND, grad_table_VD)
+        ctx.n_targets, ctx.table_dtype = n_targets, item_table_VD.dtype
+        return loss_N.mean().to(h_ND.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        grad_h_ND, grad_table_VD = ctx.saved_tensors
+        scale = grad_loss / ctx.n_targets
+        return (
+            None if grad_h_ND is None else grad_h_ND * scale,
+            None if grad_table_VD is None else (grad_table_VD * scale).to(ctx.table_dtype),
+            None,
+            None,
+            None,
+        )

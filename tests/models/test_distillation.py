@@ -1,0 +1,306 @@
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.backbone import BackboneConfig, build_backbone
+from models.checkpoint import load_recommender, save_recommender
+from models.distillation import (
+    Distillation,
+    DistillationConfig,
+    block_ends,
+    cosine_similarity,
+    fit_student,
+    fit_teacher,
+    multi_supervision,
+    squared_distance,
+)
+from models.llm_recommender import LLMRecommender, LLMRecommenderConfig, LoraSettings, NextItemExamples
+from models.sequences import Sequences
+from models.training import TrainingConfig
+
+N_ITEMS = 30
+TEACHER = LLMRecommenderConfig(layers=4, max_items=6, lora=LoraSettings(rank=4, alpha=8, dropout=0.0))
+STUDENT = replace(TEACHER, layers=2)
+TWO_BLOCKS = DistillationConfig(blocks=2, lambda_norm=0.01, lambda_ms=0.1)
+TRAINING = TrainingConfig(learning_rate=0.01, max_steps=60, batch_size=64)
+
+
+def test_blocks_end_at_equal_depths() -> None:
+    assert block_ends(8, 4) == (2, 4, 6, 8)
+    assert block_ends(4, 4) == (1, 2, 3, 4)
+    assert block_ends(5, 1) == (5,)
+    with pytest.raises(ValueError, match=r"6 layers can't be cut into 4 .* one of 1, 2, 3, 6"):
+        block_ends(6, 4)
+
+
+def test_cosine_similarity_of_known_angles() -> None:
+    """Block 1: the same direction, and opposite ones; block 2: a right angle, and 60 degrees."""
+    teacher = [torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])]
+    student = [torch.tensor([[5.0, 0.0], [0.0, -3.0]]), torch.tensor([[0.0, 7.0], [1.0, math.sqrt(3)]])]
+    assert cosine_similarity(teacher, student).item() == pytest.approx((1 - 1 + 0 + 0.5) / 4)
+
+
+def test_squared_distance_is_squared_and_averaged() -> None:
+    """25 = 3^2 + 4^2 and 4 = 2^2, over the width; then the mean over two blocks and two positions."""
+    teacher = [torch.tensor([[3.0, 4.0], [1.0, 1.0]]), torch.tensor([[0.0, 0.0], [0.0, 0.0]])]
+    student = [torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]])]
+    assert squared_distance(teacher, student).item() == pytest.approx((25 + 0 + 4 + 0) / 4)
+
+
+def test_multi_supervision_is_the_mean_of_the_blocks_cross_entropies() -> None:
+    """Block 1 is undecided between two items: log 2 for both users. Block 2 gives them odds of 3:1 and 1:3."""
+    items = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]])
+    users = [torch.zeros(2, 2), torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])]
+    loss = multi_supervision(users, items, torch.tensor([1, 2]))
+    block = [math.log(2), (math.log(4 / 3) + math.log(4)) / 2]
+    assert loss.item() == pytest.approx(sum(block) / 2)
+
+
+def test_terms_vanish_when_the_student_is_the_teacher() -> None:
+    states = [torch.randn(3, 5), torch.randn(3, 5)]
+    assert cosine_similarity(states, states).item() == pytest.approx(1, abs=1e-6)
+    assert squared_distance(states, states).item() == 0
+
+
+@pytest.mark.parametrize("term", [cosine_similarity, squared_distance])
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        ([], []),
+        ([torch.ones(2, 3)], [torch.ones(2, 3)] * 2),
+        ([torch.ones(2, 4)], [torch.ones(2, 3)]),
+        ([torch.ones(1, 3)], [torch.ones(2, 3)]),
+    ],
+)
+def test_terms_refuse_missing_or_other_states(term: object, teacher: list[Tensor], student: list[Tensor]) -> None:
+    with pytest.raises(ValueError, match="states of the same shapes for every block"):
+        term(teacher, student)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "change", [{"blocks": 0}, {"lambda_cos": -1.0}, {"lambda_norm": math.nan}, {"lambda_ms": -0.1}]
+)
+def test_config_refuses_bad_values(change: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        DistillationConfig(**change)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("distillation") / "backbone"
+    config = BackboneConfig(source="scratch", width=32, layers=4, heads=2, intermediate=48, vocabulary=500, context=128)
+    build_backbone(config, list, directory, seed=0)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def item_table() -> Tensor:
+    table = torch.randn(N_ITEMS + 1, 8, generator=torch.Generator().manual_seed(1))
+    table[0] = 0
+    return table
+
+
+@pytest.fixture(scope="module")
+def sequences() -> Sequences:
+    """Each user walks up the catalogue one item at a time: the next item follows from the last."""
+    rng = np.random.default_rng(0)
+    starts, lengths = rng.integers(0, N_ITEMS, 400), rng.integers(3, 8, 400)
+    walks = zip(starts, lengths, strict=True)
+    return Sequences.from_lists([(start + np.arange(length)) % N_ITEMS + 1 for start, length in walks])
+
+
+def make(config: LLMRecommenderConfig, backbone: Path, item_table: Tensor, seed: int = 0) -> LLMRecommender:
+    """With LoRA already moved, so that depths and seeds differ."""
+    recommender = LLMRecommender.from_backbone(config, backbone, item_table, seed=seed)
+    torch.manual_seed(seed)
+    for name, parameter in recommender.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.2)
+    return recommender
+
+
+def terms_of(pair: Distillation, sequences: Sequences) -> dict[str, Tensor]:
+    return pair(**NextItemExamples(sequences, pair.student.settings).batch(np.arange(8)))
+
+
+def test_a_copy_of_the_teacher_has_nothing_to_learn_from_it(
+    backbone: Path, item_table: Tensor, sequences: Sequences
+) -> None:
+    teacher = make(TEACHER, backbone, item_table)
+    pair = Distillation(copy.deepcopy(teacher), teacher, DistillationConfig(), seed=0)
+    terms = terms_of(pair, sequences)
+    assert terms["cos"].item() == pytest.approx(1, abs=1e-6)
+    assert terms["norm"].item() == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize("objective", ["last", "all_positions"])
+def test_the_loss_is_the_papers_sum(backbone: Path, item_table: Tensor, sequences: Sequences, objective: str) -> None:
+    """Against states taken one layer at a time, and the formula written out position by position."""
+    teacher, student = (
+        make(replace(config, objective=objective), backbone, item_table, seed)
+        for seed, config in ((0, TEACHER), (1, STUDENT))
+    )
+    config = DistillationConfig(blocks=2, lambda_cos=0.7, lambda_norm=0.03, lambda_ms=0.5)
+    pair = Distillation(student, teacher, config, seed=3)
+    batch = NextItemExamples(sequences, student.settings).batch(np.arange(8))
+    terms = pair(**batch)
+
+    items, lengths, targets = batch["items"], batch["lengths"], batch["targets"]
+    states = [
+        (teacher.supervised_states(items, lengths, (t,))[0], student.supervised_states(items, lengths, (s,))[0])
+        for t, s in ((2, 1), (4, 2))
+    ]
+    n = len(targets)
+    assert n == (8 if objective == "last" else int(lengths.sum()))
+    cos = sum(torch.dot(t[i], s[i]) / (t[i].norm() * s[i].norm()) for t, s in states for i in range(n)) / (2 * n)
+    norm = sum((t[i] - s[i]).norm() ** 2 for t, s in states for i in range(n)) / (2 * n)
+
+    def cross_entropy(head: nn.Module, state: Tensor) -> Tensor:
+        log_p = torch.log_softmax(head(state) @ item_table[1:].T, dim=1)
+        return -sum(log_p[i, targets[i] - 1] for i in range(n)) / n
+
+    ce = cross_entropy(student.output_adapter, states[1][1])
+    ms = cross_entropy(pair.heads[0], states[0][1])
+    expected = {"ce": ce, "cos": cos, "norm": norm, "ms": ms, "loss": ce + 0.7 * (1 - cos) + 0.03 * norm + 0.5 * ms}
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value.item(), rel=1e-4), name
+
+
+def test_the_student_learns_and_the_teacher_does_not(backbone: Path, item_table: Tensor, sequences: Sequences) -> None:
+    pair = Distillation(make(STUDENT, backbone, item_table), make(TEACHER, backbone, item_table), TWO_BLOCKS, seed=0)
+    terms_of(pair, sequences)["loss"].backward()
+    learning = {name for name, p in pair.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    trainable = {f"student.{name}" for name, p in pair.student.named_parameters() if p.requires_grad}
+    assert learning == trainable | {"heads.0.weight"}
+    assert not any(name.startswith("teacher.") for name, p in pair.named_parameters() if p.requires_grad)
+
+
+def test_the_teacher_stays_in_evaluation_mode(backbone: Path, item_table: Tensor) -> None:
+    pair = Distillation(make(STUDENT, backbone, item_table), make(TEACHER, backbone, item_table), TWO_BLOCKS, seed=0)
+    pair.train()
+    assert pair.student.training
+    assert not any(module.training for module in pair.teacher.modules())
+
+
+@pytest.mark.parametrize("change", [{"blocks": 1}, {"lambda_ms": 0.0}])
+def test_without_block_heads_there_is_no_such_term(
+    backbone: Path, item_table: Tensor, sequences: Sequences, change: dict
+) -> None:
+    config = replace(TWO_BLOCKS, **change)
+    pair = Distillation(make(STUDENT, backbone, item_table), make(TEACHER, backbone, item_table), config, seed=0)
+    assert len(pair.heads) == 0
+    assert terms_of(pair, sequences).keys() == {"loss", "ce", "cos", "norm"}
+
+
+def test_a_teacher_that_is_not_finite_stops_the_training(
+    backbone: Path, item_table: Tensor, sequences: Sequences
+) -> None:
+    teacher = make(TEACHER, backbone, item_table)
+    nn.init.constant_(teacher.input_adapter.bias, torch.nan)
+    pair = Distillation(make(STUDENT, backbone, item_table), teacher, TWO_BLOCKS, seed=0)
+    with pytest.raises(FloatingPointError, match="The distillation term cos is nan"):
+        terms_of(pair, sequences)
+
+
+@pytest.mark.parametrize(
+    ("change", "items", "message"),
+    [
+        ({"objective": "all_positions"}, N_ITEMS, "agree in objective"),
+        ({"max_items": 3}, N_ITEMS, "agree in max_items"),
+        ({}, N_ITEMS - 1, "agree in the number of items"),
+        ({"layers": 3}, N_ITEMS, "3 layers can't be cut into 2"),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_refused(
+    backbone: Path, item_table: Tensor, change: dict, items: int, message: str
+) -> None:
+    teacher = make(replace(TEACHER, **change), backbone, item_table[: items + 1])
+    with pytest.raises(ValueError, match=message):
+        Distillation(make(STUDENT, backbone, item_table), teacher, TWO_BLOCKS, seed=0)
+
+
+def test_another_width_is_refused(backbone: Path, item_table: Tensor, tmp_path: Path) -> None:
+    config = BackboneConfig(source="scratch", width=16, layers=4, heads=2, intermediate=24, vocabulary=500, context=128)
+    build_backbone(config, list, tmp_path / "narrow", seed=0)
+    with pytest.raises(ValueError, match="width of the backbone, but the teacher has 16 and the student 32"):
+        Distillation(
+            make(STUDENT, backbone, item_table), make(TEACHER, tmp_path / "narrow", item_table), TWO_BLOCKS, seed=0
+        )
+
+
+def test_items_of_other_splits_are_refused(backbone: Path, item_table: Tensor, sequences: Sequences) -> None:
+    with pytest.raises(ValueError, match="31 rows, but 40 items and the padding need 41"):
+        fit_teacher(sequences, 40, item_table, backbone, TEACHER, TRAINING, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "loss", "hits"),
+    [
+        ("last", math.log(N_ITEMS) - 0.2, 0.05),  # one target a user, read far from its slot: slow on a random backbone
+        ("all_positions", 0.2, 0.9),
+    ],
+)
+def test_teacher_and_student_learn_who_follows_whom(
+    backbone: Path,
+    item_table: Tensor,
+    sequences: Sequences,
+    tmp_path: Path,
+    objective: str,
+    loss: float,
+    hits: float,
+) -> None:
+    judged: list[type] = []
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        judged.append(type(model))
+        assert isinstance(model, LLMRecommender)
+        return {"ndcg_at_10": accuracy(model)}
+
+    teacher, outcome = fit_teacher(
+        sequences, N_ITEMS, item_table, backbone, replace(TEACHER, objective=objective), TRAINING, seed=0
+    )
+    assert outcome.history[0]["loss"] == pytest.approx(math.log(N_ITEMS), abs=1.5)
+    assert np.mean([point["loss"] for point in outcome.history[-5:]]) < loss
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    student, outcome = fit_student(
+        sequences,
+        N_ITEMS,
+        item_table,
+        backbone,
+        replace(STUDENT, objective=objective),
+        TRAINING,
+        teacher=teacher,
+        distillation=TWO_BLOCKS,
+        seed=0,
+        validate=validate,
+    )
+    first, last = (next(p for p in points if "loss" in p) for points in (outcome.history, outcome.history[::-1]))
+    for point in (first, last):
+        total = point["ce"] + (1 - point["cos"]) + 0.01 * point["norm"] + 0.1 * point["ms"]
+        assert point["loss"] == pytest.approx(total, rel=1e-4)
+    for name in ("loss", "ce", "ms", "norm"):
+        assert last[name] < first[name], name
+    assert last["cos"] > first["cos"]
+    assert judged
+    assert set(judged) == {LLMRecommender}
+    assert accuracy(student) > hits
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+
+    save_recommender(student, tmp_path / "student", {})
+    assert torch.equal(load_recommender(tmp_path / "student").score(ONE_OF_EACH), student.score(ONE_OF_EACH))
+
+
+ONE_OF_EACH = Sequences.from_lists([[(n - 1) % N_ITEMS + 1, n % N_ITEMS + 1] for n in range(N_ITEMS)])
+
+
+def accuracy(model: LLMRecommender) -> float:
+    """How often the successor of the last item comes first, where chance is 1 in 30."""
+    successors = torch.tensor([(n + 1) % N_ITEMS + 1 for n in range(N_ITEMS)])
+    return (model.score(ONE_OF_EACH).argmax(1) == successors).float().mean().item()
