@@ -85,6 +85,18 @@ class RawFile(_Model):
 NO_FILE = RawFile(path=None, bytes=0, sha256="", origin="none: the domain names no metadata", synthetic=False)
 
 
+def check_source(source: Source) -> None:
+    """Refuse local files that are missing, unreadable, empty or of another format, before anything is started.
+
+    Raises:
+        ValueError: says which file, what was found, and what to do.
+    """
+    if isinstance(source, LocalSource):
+        for part, path in (("reviews", source.reviews), ("metadata", source.metadata)):
+            if path is not None:
+                check_json_lines(path.expanduser(), _remedy(part))
+
+
 def fetch_reviews(source: Source, directory: Path, progress: Progress) -> RawFile:
     """Make, find or download the reviews; `directory` is the domain's own.
 
@@ -110,11 +122,15 @@ def _fetch(source: Source, part: Literal["reviews", "metadata"], directory: Path
         return _make(source, part, directory, progress)
     if isinstance(source, LocalSource):
         path = (source.reviews if part == "reviews" else source.metadata or Path()).expanduser()
-        check_json_lines(path, f"Correct the path under `{part}` in the domain's source, or put the file there.")
+        check_json_lines(path, _remedy(part))
         size, sha256 = _measure(path)
         progress(f"{part}: {path}, {size:,} bytes, used in place")
         return RawFile(path=path, bytes=size, sha256=sha256, origin=str(path), synthetic=False)
     return _download(source.reviews if part == "reviews" else source.metadata or [], part, directory, progress)
+
+
+def _remedy(part: str) -> str:
+    return f"Correct the path under `{part}` in the domain's source, or put the file there."
 
 
 def _make(source: SyntheticSource, part: str, directory: Path, progress: Progress) -> RawFile:

@@ -1,0 +1,37 @@
+"""The language backbone: a decoder and its tokenizer, pretrained on the domain's words, random, local or from a hub."""
+
+import polars as pl
+from dagster import AssetExecutionContext, asset
+
+from assets.amazon.sources import RawFile
+from assets.amazon.text import training_texts
+from assets.conventions import DOMAINS, OWNERS
+from assets.provenance import Checkpoint
+from assets.resources import Home, ProfileResource
+from assets.tracking import MLflowTracking
+from assets.training import train_backbone
+
+GROUP = "backbone"
+
+
+@asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"huggingface"}, owners=OWNERS, io_manager_key="records")
+def language_backbone(
+    context: AssetExecutionContext,
+    home: Home,
+    tracking: MLflowTracking,
+    profile: ProfileResource,
+    raw_reviews: RawFile,
+    raw_metadata: RawFile,
+    users: pl.DataFrame,
+    items: pl.DataFrame,
+    splits: pl.DataFrame,
+) -> Checkpoint:
+    """The decoder whose first layers teacher and student take. It never sees a review of a held-out purchase."""
+    return train_backbone(
+        context,
+        home=home,
+        tracking=tracking,
+        profile=profile.load(context.partition_key),
+        splits=splits,
+        texts=lambda: training_texts(raw_reviews, raw_metadata, users, items, splits),
+    )

@@ -1,0 +1,88 @@
+"""The baselines: popularity for scale, and SASRec, whose item table the language models read."""
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+from dagster import AssetExecutionContext, asset
+
+from assets.amazon.splits import training_sequences
+from assets.conventions import DOMAINS, OWNERS
+from assets.provenance import Checkpoint
+from assets.resources import Home, ProfileResource
+from assets.tracking import MLflowTracking
+from assets.training import train_checkpoint, validation_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import TrainerCallback
+
+    from models.popularity import Popularity
+    from models.sasrec import SASRec
+    from models.training import TrainingOutcome
+
+GROUP = "baselines"
+
+
+@asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records")
+def popularity(
+    context: AssetExecutionContext,
+    home: Home,
+    tracking: MLflowTracking,
+    profile: ProfileResource,
+    splits: pl.DataFrame,
+    items: pl.DataFrame,
+) -> Checkpoint:
+    """How often each item was bought in training: no recommender is worth its cost that doesn't beat it."""
+    from models.popularity import Popularity
+
+    def fit(callbacks: "Sequence[TrainerCallback]") -> "tuple[Popularity, None]":  # noqa: ARG001 - nothing to watch
+        return Popularity.fit(training_sequences(splits), items.height), None
+
+    return train_checkpoint(
+        context,
+        home=home,
+        tracking=tracking,
+        profile=profile.load(context.partition_key),
+        configuration={},
+        splits=splits,
+        items=items,
+        fit=fit,
+    )
+
+
+@asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records")
+def sasrec(
+    context: AssetExecutionContext,
+    home: Home,
+    tracking: MLflowTracking,
+    profile: ProfileResource,
+    splits: pl.DataFrame,
+    items: pl.DataFrame,
+) -> Checkpoint:
+    """Self-attentive sequential recommendation with full cross-entropy, every position a target."""
+    from models.sasrec import fit_sasrec
+
+    chosen = profile.load(context.partition_key)
+
+    def fit(callbacks: "Sequence[TrainerCallback]") -> "tuple[SASRec, TrainingOutcome]":
+        return fit_sasrec(
+            training_sequences(splits),
+            items.height,
+            chosen.sasrec.model,
+            chosen.sasrec.training,
+            seed=chosen.seed,
+            validate=validation_metric(splits, chosen),
+            callbacks=callbacks,
+        )
+
+    return train_checkpoint(
+        context,
+        home=home,
+        tracking=tracking,
+        profile=chosen,
+        configuration=chosen.sasrec,
+        splits=splits,
+        items=items,
+        fit=fit,
+    )

@@ -1,0 +1,112 @@
+"""Domains: what a run is about. A domain names its source, its filters and its split.
+
+They are read from `orchestration/domains.yaml` and from a YAML file of the user's own, named by `SLMREC_DOMAINS`.
+How a domain is learned is the profile's business, not the domain's.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from dagster import StaticPartitionsDefinition
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from assets.amazon.interactions import Filters
+from assets.amazon.sources import LocalSource, Source
+
+SHIPPED = Path(__file__).parents[1] / "orchestration" / "domains.yaml"
+VARIABLE = "SLMREC_DOMAINS"
+
+
+class Domain(BaseModel):
+    """One data set, from where it lies to how it is split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str
+    source: Source
+    filters: Filters = Filters()
+    split: Literal["leave_one_out"] = "leave_one_out"
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data are made by our own generator; shown wherever a number of it shows."""
+        return self.source.kind == "synthetic"
+
+
+def load_domains() -> dict[str, Domain]:
+    """All domains by name: the shipped ones, then the user's, which may not take a shipped name.
+
+    Raises ValueError with the file, the domain and the field that is wrong.
+    """
+    domains = _read(SHIPPED)
+    own = os.environ.get(VARIABLE)
+    if own:
+        path = Path(own).expanduser().resolve()
+        if not path.is_file():
+            raise ValueError(
+                f"{VARIABLE} names {path}, and there is no such file: give the path of a YAML file of domains."
+            )
+        added = _read(path)
+        if taken := sorted(domains.keys() & added.keys()):
+            raise ValueError(f"{path}: {', '.join(taken)} is the name of a shipped domain: give yours another name.")
+        domains |= added
+    return domains
+
+
+def find_domain(name: str) -> Domain:
+    """The domain of that name, or ValueError listing those there are."""
+    domains = load_domains()
+    if name not in domains:
+        raise ValueError(
+            f"There is no domain {name!r}. There are: {', '.join(domains)}. "
+            f"To add one of your own, name a YAML file of domains in {VARIABLE} (README, 'Your own data')."
+        )
+    return domains[name]
+
+
+def domain_partitions() -> StaticPartitionsDefinition:
+    """One Dagster partition a domain."""
+    return StaticPartitionsDefinition(list(load_domains()))
+
+
+def _read(path: Path) -> dict[str, Domain]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} can't be read as a YAML file of domains: {error}") from error
+    if not isinstance(raw, dict) or not all(isinstance(fields, dict) for fields in raw.values()):
+        raise ValueError(f"{path} must map a domain's name to its fields (title, source, filters, split).")
+    return {name: _parse(path, name, fields) for name, fields in raw.items()}
+
+
+def _parse(path: Path, name: str, fields: dict[str, Any]) -> Domain:
+    try:
+        domain = Domain(name=name, **fields)
+    except (ValidationError, TypeError) as error:
+        raise ValueError(f"{path}, domain {name!r}: {explain(error)}") from error
+    return _anchored(domain, path.parent)
+
+
+def _anchored(domain: Domain, folder: Path) -> Domain:
+    """Local paths are relative to the YAML file that names them."""
+    if not isinstance(domain.source, LocalSource):
+        return domain
+    reviews = folder / domain.source.reviews.expanduser()
+    metadata = domain.source.metadata and folder / domain.source.metadata.expanduser()
+    return domain.model_copy(
+        update={"source": domain.source.model_copy(update={"reviews": reviews, "metadata": metadata})}
+    )
+
+
+def explain(error: Exception) -> str:
+    """A pydantic error as one line a field, without its internals."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    lines = []
+    for detail in error.errors():
+        where = ".".join(str(part) for part in detail["loc"]) or "the whole"
+        lines.append(f"{where}: {detail['msg'].removeprefix('Value error, ')} (given: {detail['input']!r:.80})")
+    return "; ".join(lines)

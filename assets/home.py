@@ -1,0 +1,208 @@
+"""`$SLMREC_HOME`: where everything that a run makes lies, and who may write there.
+
+Belongs here: paths below the home, its preparation, the lock of a domain, and the switches that keep
+libraries from phoning home. Not here: what the files hold (`io_managers.py`, `provenance.py`, `tracking.py`),
+or the Dagster resource around it (`resources.py`).
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+HOME_VARIABLE = "SLMREC_HOME"
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+MINIMUM_FREE_BYTES = 1 << 30
+"""What the sample domain's chain writes, with room to spare (ours)."""
+
+TELEMETRY_OFF = {
+    "DAGSTER_DISABLE_TELEMETRY": "yes",
+    "DO_NOT_TRACK": "true",  # MLflow heeds this very word only
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+DAGSTER_YAML = """\
+# Written by slmrec where there was none; yours to edit.
+# Without a storage entry Dagster keeps its SQLite files beside this one.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+python_logs:
+  python_log_level: INFO
+  managed_python_loggers:
+    - slmrec
+"""
+
+
+def disable_telemetry() -> None:
+    """Keep Dagster, MLflow, Great Expectations and the Hugging Face hub from phoning home.
+
+    A variable that the user has set stays. Call it before any of them is imported: some read theirs once.
+    """
+    for name, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
+
+
+def home() -> Path:
+    """`$SLMREC_HOME`, or `.slmrec` in the current directory; absolute."""
+    return Path(os.environ.get(HOME_VARIABLE) or ".slmrec").expanduser().absolute()
+
+
+def raw_directory(domain: str) -> Path:
+    """Downloads and synthetic files of a domain."""
+    return home() / "raw" / domain
+
+
+def checkpoint_directory(domain: str, name: str) -> Path:
+    """The checkpoint of one recommender or backbone on a domain."""
+    return home() / "checkpoints" / domain / name
+
+
+def results_directory(domain: str) -> Path:
+    """The result records of a domain."""
+    return home() / "results" / domain
+
+
+def report_directory(domain: str) -> Path:
+    """The evaluation report of a domain."""
+    return home() / "reports" / domain
+
+
+def tables_directory() -> Path:
+    """The Parquet tables: `<asset>/<domain>.parquet`."""
+    return home() / "tables"
+
+
+def records_directory() -> Path:
+    """The JSON records that assets hand to each other: `<asset>/<domain>.json`."""
+    return home() / "records"
+
+
+def dagster_home() -> Path:
+    """What `$DAGSTER_HOME` is to be: Dagster's settings, runs and events."""
+    return home() / "dagster"
+
+
+def mlflow_uri() -> str:
+    """`$MLFLOW_TRACKING_URI`, or a SQLite file below the home."""
+    return os.environ.get(TRACKING_VARIABLE) or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def mlflow_artifacts() -> Path:
+    """Where MLflow keeps models and files when no tracking server does."""
+    return home() / "mlflow-artifacts"
+
+
+def locks_directory() -> Path:
+    """The lock files, one a domain, and one for making the MLflow store."""
+    return home() / "locks"
+
+
+def prepare_home() -> Path:
+    """Make the home's folders, and Dagster's settings where there are none yet.
+
+    Returns:
+        The home.
+
+    Raises:
+        ValueError: if it can't be written, or its disk is nearly full.
+    """
+    path = home()
+    try:
+        for folder in (
+            tables_directory(),
+            records_directory(),
+            dagster_home(),
+            mlflow_artifacts(),
+            locks_directory(),
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+        settings = dagster_home() / "dagster.yaml"
+        if not settings.exists():
+            write_atomically(settings, DAGSTER_YAML.encode())
+    except OSError as error:
+        raise ValueError(
+            f"{path} can't be used to keep data, models and results ({error.strerror or error}): "
+            f"make it a writable directory, or point {HOME_VARIABLE} to one."
+        ) from error
+    require_free_space(path)
+    return path
+
+
+def require_free_space(path: Path, needed: int = MINIMUM_FREE_BYTES) -> None:
+    """ValueError if the disk of `path` has fewer than `needed` bytes left."""
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise ValueError(
+            f"Only {free / 2**30:.2f} GiB are free on the disk of {path}, and at least "
+            f"{needed / 2**30:.2f} GiB are needed: free some, or point {HOME_VARIABLE} to another disk."
+        )
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Let `data` take the place of a local file: a reader sees the old bytes or the new ones."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def domain_lock(domain: str, run_id: str | None = None) -> Iterator[None]:
+    """Hold a domain for one run; the operating system lets go of it when the process ends, however it ends.
+
+    Args:
+        domain: what is held.
+        run_id: named to those who are refused meanwhile.
+
+    Raises:
+        ValueError: at once, if another run holds the domain.
+    """
+    locks_directory().mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks_directory() / f"{domain}.lock", timeout=0)
+    holder = locks_directory() / f"{domain}.json"
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"Domain {domain!r} is being worked on by {_read_holder(holder)}: wait until that has ended, or stop it."
+        ) from None
+    try:
+        write_atomically(holder, json.dumps({"pid": os.getpid(), "run": run_id}).encode())
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read_holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_bytes())
+    except FileNotFoundError:  # it has the lock and has not signed yet, or is just letting go
+        return "another process"
+    run = f" (Dagster run {holder['run']})" if holder["run"] else ""
+    return f"process {holder['pid']}{run}"
+
+
+def _umask() -> int:
+    """The process's mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,150 @@
+"""Profiles: how a domain is learned and judged, at which size. Typed; a default cites the paper or is marked "ours".
+
+A profile is a YAML file in `orchestration/profiles/`, or one of the user's own, named by its path. What follows from
+the domain (source, filters, split) is not here. Importing this module imports torch: the code location does it lazily.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from assets.domains import explain
+from models.backbone import BackboneConfig
+from models.distillation import DistillationConfig
+from models.llm_recommender import LLMRecommenderConfig
+from models.sasrec import SASRecConfig
+from models.training import TrainingConfig
+
+SHIPPED = Path(__file__).parents[1] / "orchestration" / "profiles"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SASRecProfile(_Part):
+    """The sequential baseline, whose item table the language models read."""
+
+    model: SASRecConfig
+    training: TrainingConfig
+
+
+class TeacherProfile(_Part):
+    """The first M layers of the backbone as a recommender."""
+
+    model: LLMRecommenderConfig
+    training: TrainingConfig
+
+
+class StudentProfile(_Part):
+    """The first N layers, distilled from the teacher."""
+
+    model: LLMRecommenderConfig
+    distillation: DistillationConfig
+    training: TrainingConfig
+
+
+class EvaluationProfile(_Part):
+    """What the protocols leave open."""
+
+    candidates: int = Field(default=999, ge=1, description="sampled negatives a user (paper)")
+    seed: int = Field(default=2024, ge=0, description="of the candidates and of the bootstrap (ours)")
+    validation_users: int | None = Field(
+        default=None,
+        ge=1,
+        description="users ranked at each validation while training; all of them if absent (ours)",
+    )
+
+
+class Profile(_Part):
+    """Everything about a run that isn't the data."""
+
+    name: str
+    description: str
+    seed: int = Field(default=0, ge=0)
+    sasrec: SASRecProfile
+    backbone: BackboneConfig
+    teacher: TeacherProfile
+    student: StudentProfile
+    evaluation: EvaluationProfile = EvaluationProfile()
+
+    def backbone_words(self) -> str:
+        """Where the language model comes from, for tables and reports."""
+        words = {
+            "pretrain": "small LLaMA-architecture model pretrained here on the domain's own text",
+            "scratch": "random LLaMA-architecture model (control)",
+            "local": f"local model {self.backbone.path}",
+            "hub": f"{self.backbone.repository} at {self.backbone.revision}",
+        }
+        return words[self.backbone.source]
+
+    @model_validator(mode="after")
+    def _depths_fit(self) -> Self:
+        teacher, student = self.teacher.model.layers, self.student.model.layers
+        if student > teacher:
+            raise ValueError(f"the student has {student} layers and its teacher {teacher}: give the student fewer")
+        depth = self.backbone.layers  # known before it is loaded only where it is made here
+        if depth is not None and teacher > depth:
+            raise ValueError(
+                f"the teacher wants {teacher} layers of a backbone of {depth}: lower one or raise the other"
+            )
+        blocks = self.student.distillation.blocks
+        if teacher % blocks or student % blocks:
+            raise ValueError(
+                f"{teacher} teacher layers and {student} student layers don't both divide into {blocks} blocks"
+            )
+        if self.teacher.model.objective != self.student.model.objective:
+            raise ValueError(
+                "teacher and student must share one objective: their states are compared position by position"
+            )
+        return self
+
+
+def profile_names() -> list[str]:
+    """The shipped profiles' names."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_profile(name: str, domain: str | None = None, overrides: Mapping[str, Any] | None = None) -> Profile:
+    """The profile of that name (or YAML path); its values for the domain, then the overrides, are laid over it.
+
+    Raises ValueError with the file, the field and what is wrong with it.
+    """
+    path = _find(name)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"Profile {path} can't be read as YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"Profile {path} must map names to values (see orchestration/profiles/sample.yaml).")
+    by_domain = raw.pop("domains", {})
+    merged = _overlay(raw, by_domain.get(domain, {}))
+    merged = _overlay(merged, overrides or {})
+    try:
+        return Profile(name=path.stem, **merged)
+    except (ValidationError, TypeError) as error:
+        raise ValueError(f"Profile {path.stem} ({path}): {explain(error)}") from error
+
+
+def _find(name: str) -> Path:
+    own = Path(name).expanduser()
+    if own.suffix in (".yaml", ".yml"):
+        if own.is_file():
+            return own
+        raise ValueError(f"There is no profile file {own.resolve()}.")
+    if name not in profile_names():
+        raise ValueError(
+            f"There is no profile {name!r}. There are: {', '.join(profile_names())}; or give the path of a YAML file."
+        )
+    return SHIPPED / f"{name}.yaml"
+
+
+def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = _overlay(inner, value) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value
+    return merged

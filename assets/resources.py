@@ -1,0 +1,70 @@
+"""Dagster resources that the assets share: the profile, and the home directory with its lock."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster import ConfigurableResource, InitResourceContext
+from pydantic import Field
+
+from assets import home
+
+if TYPE_CHECKING:
+    from assets.profiles import Profile
+
+PARTITION_TAG = "dagster/partition"
+
+
+class ProfileResource(ConfigurableResource["ProfileResource"]):
+    """The profile by name, with overrides from the launchpad, such as `{"student": {"training": {"epochs": 2}}}`."""
+
+    profile: str = Field(description="a shipped profile's name, or the path of a YAML file")
+    overrides: dict[str, Any] = Field(default={}, description="values laid over the profile's, in its own structure")
+
+    def load(self, domain: str) -> "Profile":
+        """The validated profile for a domain; ValueError in plain words where it is wrong."""
+        from assets.profiles import load_profile
+
+        return load_profile(self.profile, domain, self.overrides)
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Refuse a bad profile before anything has started."""
+        domain = _partition(context)
+        if domain:
+            self.load(domain)
+
+
+class Home(ConfigurableResource["Home"]):
+    """`$SLMREC_HOME`, held by one run a domain at a time: a second one is refused at once, told who holds it."""
+
+    @contextmanager
+    def yield_for_execution(self, context: InitResourceContext) -> Generator["Home", None, None]:
+        """Prepare the folders and hold the domain's lock while the run lasts."""
+        home.prepare_home()
+        domain = _partition(context)
+        if domain is None:
+            yield self
+            return
+        with home.domain_lock(domain, context.run.run_id if context.run else None):
+            yield self
+
+    def raw(self, domain: str) -> Path:
+        """Where downloads and synthetic files lie."""
+        return home.raw_directory(domain)
+
+    def checkpoint(self, domain: str, name: str) -> Path:
+        """The directory of one checkpoint."""
+        return home.checkpoint_directory(domain, name)
+
+    def results(self, domain: str) -> Path:
+        """Where the result records lie."""
+        return home.results_directory(domain)
+
+    def report(self, domain: str) -> Path:
+        """Where the report lies."""
+        return home.report_directory(domain)
+
+
+def _partition(context: InitResourceContext) -> str | None:
+    return context.run.tags.get(PARTITION_TAG) if context.run else None

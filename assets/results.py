@@ -1,0 +1,256 @@
+"""The results: every recommender judged on the test targets under both protocols, and the report of the records."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from dagster import AssetExecutionContext, MarkdownMetadataValue, MetadataValue, TableMetadataValue, asset
+from pydantic import BaseModel
+
+from assets.amazon.splits import data_version, histories, targets
+from assets.conventions import DOMAINS, OWNERS, figure_metadata, table_metadata
+from assets.data import DatasetStatistics
+from assets.domains import find_domain
+from assets.home import write_atomically
+from assets.mlflow_store import dagster_run_url
+from assets.provenance import Checkpoint, require_same_data
+from assets.resources import Home, ProfileResource
+from assets.tracking import MLflowTracking
+
+if TYPE_CHECKING:
+    from assets.profiles import Profile
+    from evaluation.cost import Cost
+    from evaluation.records import CostRecord, ResultRecord
+    from evaluation.records import Provenance as RecordProvenance
+
+GROUP = "results"
+PAPER_WIDTH = 4096
+"""The hidden width of LLaMA-7B, the paper's backbone."""
+
+
+class ResultTable(BaseModel):
+    """Where the records of one materialisation lie, and their means: recommender → protocol → metric."""
+
+    data_version: str
+    records: list[Path]
+    metrics: dict[str, dict[str, dict[str, float]]]
+
+
+class Report(BaseModel):
+    """The report's file."""
+
+    path: Path
+
+
+@asset(
+    partitions_def=DOMAINS,
+    group_name=GROUP,
+    kinds={"pytorch", "json"},
+    owners=OWNERS,
+    io_manager_key="records",
+)
+def main_results(
+    context: AssetExecutionContext,
+    home: Home,
+    tracking: MLflowTracking,
+    profile: ProfileResource,
+    splits: pl.DataFrame,
+    items: pl.DataFrame,
+    popularity: Checkpoint,
+    sasrec: Checkpoint,
+    teacher: Checkpoint,
+    student: Checkpoint,
+) -> ResultTable:
+    """The paper's main table on this domain: each recommender over the full catalogue and over 1 + 999 candidates."""
+    chosen = profile.load(context.partition_key)
+    version = data_version(splits)
+    checkpoints = [popularity, sasrec, teacher, student]
+    for checkpoint in checkpoints:
+        require_same_data(checkpoint, version)
+    parameters = {"profile": chosen.name, **chosen.evaluation.model_dump()}
+    with tracking.run(context, domain=context.partition_key, parameters=parameters) as run:
+        run.log_dataset(f"{context.partition_key}/splits", splits, version)
+        records = [
+            record for checkpoint in checkpoints for record in judge(context, checkpoint, splits, items.height, chosen)
+        ]
+        paths = _write(records, home.results(context.partition_key))
+        table = ResultTable(data_version=version, records=paths, metrics=means(records))
+        for checkpoint in checkpoints:
+            tracking.log_test_metrics(checkpoint, _flat(table.metrics[checkpoint.name]))
+        for path in paths:
+            run.log_artifact(path)
+        context.add_output_metadata({**_tables(records), "chart": _figure(records), **run.links()})
+    return table
+
+
+@asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"html"}, owners=OWNERS, io_manager_key="records")
+def evaluation_report(
+    context: AssetExecutionContext,
+    home: Home,
+    tracking: MLflowTracking,
+    main_results: ResultTable,
+    dataset_statistics: DatasetStatistics,
+) -> Report:
+    """One HTML file that opens without a network: tables, curves, a bar chart, and each number's provenance."""
+    from evaluation.records import read_records
+    from evaluation.report import render_report
+
+    if dataset_statistics.data_version != main_results.data_version:
+        raise ValueError(
+            f"dataset_statistics describes data version {dataset_statistics.data_version}, main_results was measured "
+            f"on {main_results.data_version}: re-materialise both for domain {context.partition_key!r}."
+        )
+    records = read_records(home.results(context.partition_key))
+    html = render_report(
+        records,
+        dataset_statistics.values,
+        domain=context.partition_key,
+        links=_run_links(records, tracking),
+    )
+    path = home.report(context.partition_key) / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, html.encode())
+    context.add_output_metadata({"report": MetadataValue.path(path), "bytes": len(html), "records": len(records)})
+    return Report(path=path)
+
+
+def judge(
+    context: AssetExecutionContext,
+    checkpoint: Checkpoint,
+    splits: pl.DataFrame,
+    n_items: int,
+    profile: "Profile",
+) -> "list[ResultRecord]":
+    """Rank the test targets by one recommender, under both protocols: one record each."""
+    from evaluation.cost import measured
+    from evaluation.metrics import summarise
+    from evaluation.protocols import FullRanking, SampledRanking
+    from evaluation.ranking import rank_targets
+    from evaluation.records import ResultRecord
+    from models.checkpoint import load_recommender, read_training
+
+    test, rules = splits.filter(pl.col("split") == "test"), profile.evaluation
+    test_histories, test_targets = histories(test), targets(test)
+    recommender = load_recommender(checkpoint.directory)
+    protocols = [
+        protocol.fit(test_histories, test_targets, n_items)
+        for protocol in (FullRanking(), SampledRanking(candidates=rules.candidates, seed=rules.seed))
+    ]
+    with measured() as cost:
+        ranks = rank_targets(recommender, test_histories, test_targets, protocols)
+    context.log.info(f"{checkpoint.name}: {test.height:,} users ranked in {cost.seconds:.1f} s")
+    return [
+        ResultRecord(
+            recommender=checkpoint.name,
+            domain=checkpoint.domain,
+            synthetic=find_domain(checkpoint.domain).synthetic,
+            profile=profile.name,
+            protocol=protocol.to_dict(),
+            users=test.height,
+            items=n_items,
+            metrics=summarise(ranks[protocol.key], seed=rules.seed),
+            seeds={"training": profile.seed, "candidates": rules.seed, "bootstrap": rules.seed},
+            provenance=_provenance(checkpoint),
+            cost=_cost(checkpoint, cost),
+            history=tuple(read_training(checkpoint.directory)["history"]),
+            **_backbone(checkpoint, profile),
+        )
+        for protocol in protocols
+    ]
+
+
+def means(records: "Sequence[ResultRecord]") -> dict[str, dict[str, dict[str, float]]]:
+    """Recommender → protocol → metric → mean."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for record in records:
+        row = {metric: interval["mean"] for metric, interval in record.metrics.items()}
+        table.setdefault(record.recommender, {})[record.key] = row
+    return table
+
+
+def _flat(protocols: dict[str, dict[str, float]]) -> dict[str, float]:
+    """MLflow's names: `full/ndcg_at_10`."""
+    return {f"{key}/{metric}": value for key, row in protocols.items() for metric, value in row.items()}
+
+
+def _write(records: "Sequence[ResultRecord]", directory: Path) -> list[Path]:
+    """Write the records, and take away those of earlier runs that these don't replace."""
+    from evaluation.records import write_record
+
+    paths = [write_record(record, directory) for record in records]
+    for stale in set(directory.glob("*.json")) - set(paths):
+        stale.unlink()
+    return paths
+
+
+def _provenance(checkpoint: Checkpoint) -> "RecordProvenance":
+    from evaluation.records import Provenance as RecordProvenance
+
+    made = checkpoint.provenance
+    return RecordProvenance(
+        data_version=made.data_version,
+        code_version=made.code_version,
+        config_hash=made.config_hash,
+        seed=made.seed,
+        dagster_run=made.dagster_run,
+        mlflow_run=made.mlflow_run,
+        commit=made.commit,
+        upstream=made.upstream,
+    )
+
+
+def _cost(checkpoint: Checkpoint, inference: "Cost") -> "CostRecord":
+    from evaluation.records import CostRecord, hardware
+
+    return CostRecord(
+        train_seconds=checkpoint.train_seconds,
+        inference_seconds=inference.seconds,
+        parameters=checkpoint.parameters,
+        trainable_parameters=checkpoint.trainable_parameters,
+        peak_memory_bytes=max(checkpoint.peak_memory_bytes, inference.peak_memory_bytes) or None,
+        hardware=hardware(),
+        upstream_seconds=checkpoint.upstream_seconds,
+    )
+
+
+def _backbone(checkpoint: Checkpoint, profile: "Profile") -> dict[str, Any]:
+    """The language model in words, for the recommenders that stand on one."""
+    if "language_backbone" not in checkpoint.upstream_seconds:
+        return {}
+    width = json.loads((checkpoint.directory / "config.json").read_text(encoding="utf-8"))["decoder"]["hidden_size"]
+    return {
+        "backbone": f"{profile.backbone_words()}, width {width}",
+        "scaled_down": width < PAPER_WIDTH,
+    }
+
+
+def _run_links(records: "Sequence[ResultRecord]", tracking: MLflowTracking) -> dict[str, str]:
+    """Run id → its address in the Dagster or MLflow UI."""
+    made = [record.provenance for record in records]
+    dagster = {one.dagster_run: dagster_run_url(one.dagster_run) for one in made if one.dagster_run}
+    return dagster | {one.mlflow_run: tracking.run_url(one.mlflow_run) for one in made if one.mlflow_run}
+
+
+def _tables(records: "Sequence[ResultRecord]") -> dict[str, TableMetadataValue]:
+    """One table a protocol, recommender × metric."""
+    tables = {}
+    for key in dict.fromkeys(record.key for record in records):
+        rows = [
+            {
+                "recommender": record.recommender,
+                **{name: value["mean"] for name, value in record.metrics.items()},
+            }
+            for record in records
+            if record.key == key
+        ]
+        tables[key] = table_metadata(rows)
+    return tables
+
+
+def _figure(records: "Sequence[ResultRecord]") -> MarkdownMetadataValue:
+    from evaluation.figures import bar_chart, png
+
+    full = [record for record in records if record.key == "full"]
+    return figure_metadata(png(bar_chart(full)), "Full-catalogue ranking")
