@@ -1,0 +1,53 @@
+"""The code location: every asset by name, the job that chains them, and the resources they take."""
+
+import os
+
+from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
+
+from assets import backbone, baselines, data, delivery, llm, results
+from assets.conventions import DOMAINS
+from assets.io_managers import ParquetIOManager, RecordIOManager
+from assets.resources import Home, ProfileResource
+from assets.tracking import MLflowTracking
+from orchestration.console import progress_console
+
+PROFILE_VARIABLE = "SLMREC_PROFILE"
+DEFAULT_PROFILE = "sample"
+
+chain = define_asset_job(
+    "chain",
+    selection=AssetSelection.all(),
+    partitions_def=DOMAINS,
+    description="One domain from nothing to its evaluation report and its challenger.",
+)
+
+definitions = Definitions(
+    assets=[
+        data.raw_reviews,
+        data.raw_metadata,
+        data.interactions,
+        data.sequences,
+        data.splits,
+        data.dataset_statistics,
+        backbone.language_backbone,
+        baselines.popularity,
+        baselines.sasrec,
+        llm.item_embeddings,
+        llm.teacher,
+        llm.student,
+        results.main_results,
+        results.evaluation_report,
+        delivery.challenger,
+    ],
+    jobs=[chain],
+    # One process a run: a training has all the cores to itself, and the heavy libraries are imported once.
+    executor=in_process_executor,
+    loggers={"console": progress_console},
+    resources={
+        "home": Home(),
+        "profile": ProfileResource(profile=os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE),
+        "tracking": MLflowTracking(),
+        "tables": ParquetIOManager(),
+        "records": RecordIOManager(),
+    },
+)

@@ -1,0 +1,78 @@
+"""One domain from nothing to its report, in this process: what `make demo` and `make run` do."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from dagster import DagsterEvent, DagsterInstance
+from dagster_shared.error import SerializableErrorInfo
+
+from assets import home
+from assets.amazon.sources import check_source
+from assets.domains import find_domain
+
+
+def run_chain(domain: str, profile: str) -> int:
+    """Materialise every asset of a domain, with progress on stderr and the results on stdout; 0 if all went well.
+
+    Raises:
+        ValueError: before anything is started, if there is no such domain, profile or file, or a value is wrong.
+    """
+    from assets.profiles import load_profile
+
+    check_source(find_domain(domain).source)
+    load_profile(profile, domain)
+    home.prepare_home()
+    use_dagster_home()
+    from orchestration.definitions import chain, definitions
+
+    with DagsterInstance.get() as instance:
+        result = definitions.resolve_job_def(chain.name).execute_in_process(
+            run_config={
+                "resources": {"profile": {"config": {"profile": profile}}},
+                "loggers": {"console": {"config": {}}},
+            },
+            instance=instance,
+            partition_key=domain,
+            raise_on_error=False,
+        )
+    if not result.success:
+        sys.stderr.write("\n".join(["", *_reasons(result.all_events), ""]))
+        return 1
+    _show(domain)
+    return 0
+
+
+def use_dagster_home() -> None:
+    """Dagster's runs and events lie below our home, unless the user has a Dagster home already."""
+    os.environ.setdefault("DAGSTER_HOME", str(home.dagster_home()))
+
+
+def _show(domain: str) -> None:
+    from evaluation.records import read_records
+    from evaluation.report import results_table
+
+    report = home.report_directory(domain) / "report.html"
+    sys.stdout.write(
+        f"\n{results_table(read_records(home.results_directory(domain)))}\n"
+        f"Report:  {report}\n"
+        "To look at runs, lineage, metrics and registered models:  make ui\n"
+        "  Dagster  http://127.0.0.1:3000    MLflow  http://127.0.0.1:5000\n"
+    )
+
+
+def _reasons(events: Sequence[DagsterEvent]) -> Iterator[str]:
+    """One line for each thing that went wrong, in the words of its cause, without the stack."""
+    steps = [event for event in events if event.is_step_failure]
+    for event in steps:
+        yield f"slmrec: {event.step_key}: {_said(event.step_failure_data.error)}"
+    for event in events:
+        if not steps and event.is_job_failure:
+            yield f"slmrec: {_said(event.job_failure_data.error)}"
+
+
+def _said(error: SerializableErrorInfo | None) -> str:
+    """The message of the first cause that isn't Dagster's own wrapper, without the exception's name."""
+    while error is not None and (error.cls_name or "").startswith("Dagster") and error.cause is not None:
+        error = error.cause
+    return error.message.strip().removeprefix(f"{error.cls_name}: ") if error else "it failed without saying why"
