@@ -131,8 +131,12 @@ class Distillation(nn.Module):
         self.teacher.eval()
         return self
 
-    def forward(self, items: Tensor, lengths: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, items: Tensor, lengths: Tensor, targets: Tensor, share: Tensor | float = 1.0
+    ) -> dict[str, Tensor]:
         """`loss`, and its terms unweighted: `ce`, `cos` (D_cos), `norm` (D_norm), `ms` (L_ms; with block heads).
+
+        The loss is the weighted sum of the terms, times the batch's share (`NextItemExamples.batch`).
 
         Raises:
             FloatingPointError: if a term is not finite.
@@ -158,7 +162,7 @@ class Distillation(nn.Module):
                     f"The distillation term {name} is {term.item()}: lower the learning rate or the term's "
                     "weight, and check that the teacher was trained well."
                 )
-        return {"loss": loss, **terms}
+        return {"loss": loss * share, **terms}
 
 
 def fit_teacher(

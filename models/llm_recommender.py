@@ -194,13 +194,14 @@ class LLMRecommender(EmbeddingRecommender):
         """Root mean square of the item embeddings' lengths."""
         return self.items_VD[1:].square().sum(1).mean().sqrt().clamp(min=1e-6)
 
-    def forward(self, items: Tensor, lengths: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The loss L_ce of a batch of `NextItemExamples`: items [B, L], lengths [B], targets [N]."""
+    def forward(
+        self, items: Tensor, lengths: Tensor, targets: Tensor, share: Tensor | float = 1.0
+    ) -> dict[str, Tensor]:
+        """A batch of `NextItemExamples`: `ce`, which is L_ce, and `loss`, which is L_ce times the batch's share."""
         (state_NH,) = self.supervised_states(items, lengths, (self.settings.layers,))
-        user_ND = self.output_adapter(state_NH).to(
-            self.items_VD.dtype
-        )  # the loss is in full precision under autocast too
-        return {"loss": catalogue_cross_entropy(user_ND, self.items_VD, targets)}
+        user_ND = self.output_adapter(state_NH).to(self.items_VD.dtype)  # in full precision under autocast too
+        ce = catalogue_cross_entropy(user_ND, self.items_VD, targets)
+        return {"loss": ce * share, "ce": ce}
 
     def represent(self, histories: Sequences) -> Tensor:
         """float32 [B, D] on the CPU: h_u of each user, from the latest `max_items` items.
@@ -337,12 +338,19 @@ class NextItemExamples:
         self.sequences = usable.tail(config.max_items + 1)
         self.all_positions = config.objective == "all_positions"
         self.lengths = self.sequences.lengths - 1
+        self.mean_targets = float(self.lengths.mean()) if self.all_positions else 1.0
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """`items` int64 [B, L], `lengths` [B], `targets` [N] in the order of `supervised_states`."""
+        """The rows' histories, padded on the right, and their targets.
+
+        Returns:
+            `items` int64 [B, L]; `lengths` [B]; `targets` [N], in the order of `supervised_states`; `share`, the
+            targets over those of as many average rows, by which a position counts the same in every batch (as in
+            `sasrec.py`).
+        """
         sequences, lengths = self.sequences.take(rows), self.lengths[rows]
         items_BL = sequences.padded()
         last_B = sequences.values[sequences.offsets[1:] - 1]
@@ -352,6 +360,7 @@ class NextItemExamples:
             "items": torch.from_numpy(history_BL),
             "lengths": torch.from_numpy(lengths),
             "targets": torch.from_numpy(targets_N),
+            "share": torch.tensor(len(targets_N) / (len(rows) * self.mean_targets), dtype=torch.float32),
         }
 
 

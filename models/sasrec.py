@@ -96,13 +96,14 @@ class SASRec(EmbeddingRecommender):
             x_BLD = block(x_BLD)
         return self.norm(x_BLD)
 
-    def forward(self, items_BL: Tensor, targets_BL: Tensor) -> dict[str, Tensor]:
-        """`loss`: mean cross-entropy over the positions whose target is not 0."""
+    def forward(self, items_BL: Tensor, targets_BL: Tensor, share: Tensor) -> dict[str, Tensor]:
+        """`ce`: mean cross-entropy over the positions whose target is not 0; `loss`: `ce` times the batch's `share`."""
         positions_N = targets_BL.flatten().nonzero()[:, 0]
         h_ND = self.encode(items_BL).flatten(0, 1).index_select(0, positions_N)
         targets_N = targets_BL.flatten().index_select(0, positions_N)
         precision = getattr(torch, self.architecture.loss_precision)
-        return {"loss": catalogue_cross_entropy(h_ND, self.items.weight, targets_N, precision=precision)}
+        ce = catalogue_cross_entropy(h_ND, self.items.weight, targets_N, precision=precision)
+        return {"loss": ce * share, "ce": ce}
 
     def represent(self, histories: Sequences) -> Tensor:
         """float32 [B, D] on the CPU; every history needs at least one item."""
@@ -177,14 +178,22 @@ class SASRecExamples:
     def __init__(self, sequences: Sequences, max_length: int) -> None:
         self._sequences = sequences.take(np.flatnonzero(sequences.lengths >= 2)).tail(max_length + 1)
         self.lengths = self._sequences.lengths
+        self._mean_targets = (self.lengths - 1).mean() if len(self.lengths) else 1.0
 
     def __len__(self) -> int:
         return len(self._sequences)
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """`items_BL` and `targets_BL`, int64, padded on the right with 0 to the longest of these rows."""
+        """The rows, padded on the right with 0 to the longest of them, and how many targets they have.
+
+        Returns:
+            `items_BL` and `targets_BL`, int64; `share`, their targets over those of as many average rows. Batches hold
+            rows of like length: weighted by it, a position counts the same in a batch of long rows as in one of short
+            ones (ours; without it the many positions of long rows would count for little).
+        """
         padded = torch.from_numpy(self._sequences.take(rows).padded())
-        return {"items_BL": padded[:, :-1], "targets_BL": padded[:, 1:]}
+        share = (self.lengths[rows] - 1).mean() / self._mean_targets
+        return {"items_BL": padded[:, :-1], "targets_BL": padded[:, 1:], "share": torch.tensor(share).float()}
 
 
 def fit_sasrec(

@@ -31,12 +31,19 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
     sys.stderr.write(
         f"Dagster  http://{HOST}:{dagster_port}\nMLflow   http://{HOST}:{mlflow_port}\nCtrl-C ends both.\n"
     )
-    return _until_one_ends([_dagster(dagster_port), _mlflow(mlflow_port)])
+    os.environ.setdefault(
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
+    )  # half a dozen idle workers, for features not used
+    return _until_one_ends([_webserver(dagster_port), _daemon(), _mlflow(mlflow_port)])
 
 
-def _dagster(port: int) -> list[str]:
+def _webserver(port: int) -> list[str]:
     options = ["--workspace", str(WORKSPACE), "--host", HOST, "--port", str(port), "--log-level", "warning"]
-    return [sys.executable, "-m", "dagster", "dev", *options]
+    return [_program("dagster-webserver"), *options]
+
+
+def _daemon() -> list[str]:
+    return [_program("dagster-daemon"), "run", "--workspace", str(WORKSPACE), "--log-level", "warning"]
 
 
 def _mlflow(port: int) -> list[str]:
@@ -46,19 +53,12 @@ def _mlflow(port: int) -> list[str]:
         "--default-artifact-root",
         str(home.mlflow_artifacts()),
     ]
-    return [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        *store,
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    return [_program("mlflow"), "server", *store, "--host", HOST, "--port", str(port), "--workers", "1"]
+
+
+def _program(name: str) -> str:
+    """The one installed beside this Python."""
+    return str(Path(sys.executable).with_name(name))
 
 
 def _until_one_ends(commands: Sequence[Sequence[str]]) -> int:
@@ -71,7 +71,7 @@ def _until_one_ends(commands: Sequence[Sequence[str]]) -> int:
         while not stopping:
             for server, command in zip(servers, commands, strict=True):
                 if server.poll() is not None:
-                    sys.stderr.write(f"{' '.join(command[2:4])} ended; its message is above.\n")
+                    sys.stderr.write(f"{Path(command[0]).name} ended; its message is above.\n")
                     return server.returncode or 1
             time.sleep(0.5)
         return 0

@@ -102,7 +102,7 @@ def test_loss_is_the_mean_over_real_targets(model: SASRec) -> None:
         logits_BLV = model.encode(items_BL) @ model.items.weight.T
         log_p = torch.log_softmax(logits_BLV[..., 1:], dim=-1)
         by_hand = -(log_p[0, 0, 1] + log_p[0, 1, 2] + log_p[0, 2, 6] + log_p[1, 0, 4]) / 4
-        assert model(items_BL, targets_BL)["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+        assert model(items_BL, targets_BL, torch.tensor(1.0))["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_examples_supervise_every_position() -> None:
@@ -113,6 +113,20 @@ def test_examples_supervise_every_position() -> None:
     assert batch["items_BL"].tolist() == [[7, 8, 0], [2, 3, 4]]
     assert batch["targets_BL"].tolist() == [[8, 0, 0], [3, 4, 5]]
     assert examples.batch(np.array([1]))["items_BL"].shape == (1, 1)
+
+
+def test_every_position_counts_the_same_whichever_batch_it_is_in() -> None:
+    """Batches of like length, weighted by their shares, add up to the plain mean over all positions of the epoch."""
+    sequences = Sequences.from_lists([[1, 2], [3, 4], [5, 6, 7, 8, 9, 10], [2, 4, 6, 8, 10, 1]])
+    examples = SASRecExamples(sequences, max_length=50)
+    torch.manual_seed(0)
+    model = SASRec(10, SASRecConfig(d=8, dropout=0.0))
+    short, long = (examples.batch(np.array(rows)) for rows in ([0, 1], [2, 3]))
+    assert (short["share"].item(), long["share"].item()) == pytest.approx((1 / 3, 5 / 3))
+    whole = examples.batch(np.arange(4))
+    assert whole["share"].item() == pytest.approx(1.0)
+    mean_of_batches = (model(**short)["loss"] + model(**long)["loss"]) / 2
+    assert mean_of_batches.item() == pytest.approx(model(**whole)["loss"].item(), rel=1e-5)
 
 
 def fit(ring: Sequences, **changes: Any) -> tuple[SASRec, float]:
