@@ -1,0 +1,65 @@
+"""`python -m tests.benchmarks [name …]`: run the benchmarks, all or the named; `--table` shows what was recorded."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from tests.benchmarks import catalogue_loss, shared_prompt
+from tests.benchmarks.harness import Measurement
+from tests.benchmarks.records import Record, benchmarks_directory, read_records, table, write_record
+
+BENCHMARKS: dict[str, Callable[[], Measurement]] = {
+    "catalogue_loss": catalogue_loss.measure_time,
+    "catalogue_loss_memory": catalogue_loss.measure_memory,
+    "shared_prompt": shared_prompt.measure_time,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and do it; the exit code. A user's mistake becomes one message on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="The project against references.")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("--table", action="store_true", help="run nothing; print the records as a Markdown table")
+    options = parser.parse_args(arguments)
+    names = options.names or list(BENCHMARKS)
+    try:
+        _check(names)
+        if options.table:
+            _show(names)
+            return 0
+        benchmarks_directory().mkdir(parents=True, exist_ok=True)  # before minutes are spent
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"slmrec: {error}\n")
+        return 2
+    return max([_run(name) for name in names])
+
+
+def _check(names: list[str]) -> None:
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        raise ValueError(f"There is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}.")
+
+
+def _run(name: str) -> int:
+    """The exit code: a benchmark that can't run here doesn't keep the others from running."""
+    sys.stderr.write(f"{name} …\n")
+    try:
+        record = Record.of(name, BENCHMARKS[name]())
+        write_record(record)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"slmrec: {name}: {error}\n")
+        return 2
+    sys.stdout.write(f"{record.line()}\n")
+    sys.stdout.flush()
+    return 0
+
+
+def _show(names: list[str]) -> None:
+    records = read_records(names)
+    if not records:
+        raise ValueError(f"There are no records at {benchmarks_directory()}: run make bench first.")
+    sys.stdout.write(f"{table(records)}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

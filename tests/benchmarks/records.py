@@ -1,0 +1,129 @@
+"""What becomes of a benchmark's numbers: one JSON record each, its line, and the table of all.
+
+Belongs here: the record, its file and its text. Not here: measuring (`harness.py`).
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from assets.home import home, write_atomically
+from assets.provenance import git_commit
+from evaluation.records import Hardware, hardware
+from evaluation.strict import decode, parse_json
+from tests.benchmarks.harness import Measurement
+
+
+@dataclass(frozen=True)
+class Record:
+    """One benchmark's outcome; the fields of `Measurement`, and how many times less the project takes.
+
+    Attributes:
+        name: of the benchmark.
+        value, reference_value: the project's cost and the reference's, in `unit`.
+        unit: such as "ms".
+        ratio: reference_value / value: above 1 the project is better.
+        target: the least ratio that the project promises; None where it promises none.
+        hardware: what it was measured on.
+        commit: that was checked out; None outside a git tree.
+
+    Raises:
+        ValueError: if a value isn't a finite number above 0.
+    """
+
+    name: str
+    value: float
+    unit: str
+    reference_value: float
+    ratio: float
+    target: float | None
+    hardware: Hardware
+    commit: str | None
+
+    def __post_init__(self) -> None:
+        for field in ("value", "reference_value", "ratio"):
+            number = getattr(self, field)
+            if not math.isfinite(number) or number <= 0:
+                raise ValueError(f"{field} must be a finite number above 0, not {number}")
+
+    @classmethod
+    def of(cls, name: str, measured: Measurement) -> Self:
+        """The record of what was measured just now, by this process on this machine."""
+        if not measured.value > 0:
+            raise ValueError(f"value must be a finite number above 0, not {measured.value}")
+        return cls(
+            name=name,
+            value=measured.value,
+            unit=measured.unit,
+            reference_value=measured.reference_value,
+            ratio=measured.reference_value / measured.value,
+            target=measured.target,
+            hardware=hardware(),
+            commit=git_commit(),
+        )
+
+    def line(self) -> str:
+        """`name: 12.3 ms, reference 45.6 ms, ratio 3.71, target none`."""
+        return (
+            f"{self.name}: {self.value:,.1f} {self.unit}, reference {self.reference_value:,.1f} {self.unit}, "
+            f"ratio {self.ratio:.2f}, target {self._target()}"
+        )
+
+    def row(self) -> str:
+        """The same as a row of `table`."""
+        cells = (
+            f"`{self.name}`",
+            f"{self.value:,.1f} {self.unit}",
+            f"{self.reference_value:,.1f} {self.unit}",
+            f"{self.ratio:.2f}",
+            self._target(),
+            self.hardware.words(),
+            (self.commit or "none")[:7],
+        )
+        return f"| {' | '.join(cells)} |"
+
+    def _target(self) -> str:
+        return "none" if self.target is None else f"{self.target:g}"
+
+
+def benchmarks_directory() -> Path:
+    """Where the records lie: `<name>.json`."""
+    return home() / "benchmarks"
+
+
+def write_record(record: Record) -> Path:
+    """Write the record, whole or not at all, and return its path."""
+    benchmarks_directory().mkdir(parents=True, exist_ok=True)
+    path = benchmarks_directory() / f"{record.name}.json"
+    text = json.dumps(asdict(record), indent=2, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, f"{text}\n".encode())
+    return path
+
+
+def read_records(names: Iterable[str]) -> list[Record]:
+    """The records that exist, of these benchmarks and in their order.
+
+    Raises:
+        ValueError: naming a file that isn't a sound record, and what to do.
+    """
+    paths = [benchmarks_directory() / f"{name}.json" for name in names]
+    return [_read_record(path) for path in paths if path.is_file()]
+
+
+def table(records: Iterable[Record]) -> str:
+    """The records as a Markdown table."""
+    head = ("benchmark", "project", "reference", "ratio", "target", "hardware", "commit")
+    aligned = ("---", "---:", "---:", "---:", "---:", "---", "---")
+    return "\n".join([f"| {' | '.join(head)} |", f"| {' | '.join(aligned)} |", *(record.row() for record in records)])
+
+
+def _read_record(path: Path) -> Record:
+    try:
+        return decode(Record, parse_json(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a sound benchmark record: {error}. Run it again: make bench ONLY={path.stem}"
+        ) from error

@@ -1,0 +1,199 @@
+"""The benchmarks' arithmetic, records and command; each benchmark once at a tiny size. No time is judged here."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluation.records import hardware
+from tests.benchmarks import __main__ as command
+from tests.benchmarks import catalogue_loss, shared_prompt
+from tests.benchmarks.harness import Measurement, interleaved, memory_raised_by, one_thread
+from tests.benchmarks.records import Record, read_records, table, write_record
+
+ROOT = Path(__file__).parents[1]
+FIELDS = ["name", "value", "unit", "reference_value", "ratio", "target", "hardware", "commit"]
+MIB = 2**20
+TINY_LOSS = catalogue_loss.Sizes(targets=5, width=4, items=30)
+TINY_MODEL = shared_prompt.Sizes(
+    width=16, layers=2, heads=2, intermediate=24, batch=3, shortest=1, longest=3, items=20, item_width=6
+)
+
+reads_memory = pytest.mark.skipif(
+    torch.cuda.is_available() or not Path("/proc/self/clear_refs").exists(), reason="needs Linux without CUDA"
+)
+
+
+@pytest.fixture(autouse=True)
+def bench_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SLMREC_HOME", str(tmp_path))
+    return tmp_path / "benchmarks"
+
+
+@pytest.fixture
+def canned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two benchmarks that need no measuring, and one between them that can't run."""
+
+    def refuse() -> Measurement:
+        raise ValueError("not on this machine")
+
+    benchmarks = {
+        "fast": lambda: Measurement(2.0, 5.0, "ms", target=2.0),
+        "refused": refuse,
+        "slow": lambda: Measurement(1234.5, 617.25, "MiB"),
+    }
+    monkeypatch.setattr(command, "BENCHMARKS", benchmarks)
+
+
+class Scripted:
+    """A clock, and two steps that take the given seconds on it, turn by turn."""
+
+    def __init__(self, ours: list[float], reference: list[float]) -> None:
+        self.now = 0.0
+        self.order: list[str] = []
+        self._seconds: dict[str, Iterator[float]] = {"ours": iter(ours), "reference": iter(reference)}
+
+    def step(self, side: str) -> Callable[[], None]:
+        def take() -> None:
+            self.order.append(side)
+            self.now += next(self._seconds[side])
+
+        return take
+
+
+def test_the_sides_take_turns_and_the_median_leaves_out_the_warm_up_and_an_outlier() -> None:
+    scripted = Scripted([90.0, 0.004, 0.002, 70.0], [80.0, 0.010, 0.006, 0.008])
+    measured = interleaved(
+        scripted.step("ours"), scripted.step("reference"), repeats=3, warm_up=1, clock=lambda: scripted.now
+    )
+    assert scripted.order == ["ours", "reference"] * 4
+    assert measured.unit == "ms"
+    # the middle of 2, 4, 70,000 and of 6, 8, 10; the clock stands at hundreds of seconds, hence the tolerance
+    assert measured.value == pytest.approx(4.0, rel=1e-6)
+    assert measured.reference_value == pytest.approx(8.0, rel=1e-6)
+
+
+def test_the_ratio_says_how_many_times_less_the_project_takes() -> None:
+    assert Record.of("fast", Measurement(2.0, 5.0, "ms")).ratio == 2.5
+    assert Record.of("slow", Measurement(4.0, 1.0, "ms")).ratio == 0.25
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_cost_that_cannot_be_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="finite number above 0"):
+        Record.of("odd", Measurement(value, 1.0, "ms"))
+    with pytest.raises(ValueError, match="finite number above 0"):
+        Record.of("odd", Measurement(1.0, value, "ms"))
+
+
+def test_one_thread_is_given_back() -> None:
+    before = torch.get_num_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+@reads_memory
+def test_memory_that_a_step_takes_and_frees_is_seen() -> None:
+    assert 63 * MIB <= memory_raised_by(lambda: b"x" * (64 * MIB)) <= 70 * MIB
+
+
+def test_memory_that_cannot_be_read_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.cost._reset_high_water_mark", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="only on Linux"):
+        memory_raised_by(lambda: None)
+
+
+def test_a_record_holds_exactly_the_fields_and_comes_back(bench_home: Path) -> None:
+    record = Record.of("fast", Measurement(2.0, 5.0, "ms", target=2.0))
+    path = write_record(record)
+    assert path == bench_home / "fast.json"
+    written = json.loads(path.read_text())
+    assert list(written) == FIELDS
+    assert (written["value"], written["reference_value"], written["ratio"]) == (2.0, 5.0, 2.5)
+    assert (written["unit"], written["target"]) == ("ms", 2.0)
+    assert written["hardware"]["cores"] == hardware().cores
+    assert written["commit"] is None or len(written["commit"]) == 40
+    assert read_records(["absent", "fast"]) == [record]
+
+
+def test_a_damaged_record_is_named_with_the_remedy(bench_home: Path) -> None:
+    path = write_record(Record.of("fast", Measurement(2.0, 5.0, "ms")))
+    path.write_text(path.read_text().replace('"ratio"', '"speed"'))
+    with pytest.raises(ValueError, match=r"fast\.json.*speed.*make bench ONLY=fast"):
+        read_records(["fast"])
+
+
+def test_the_command_runs_the_named_and_prints_a_line_each(
+    canned: None, bench_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["fast", "slow"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "fast: 2.0 ms, reference 5.0 ms, ratio 2.50, target 2",
+        "slow: 1,234.5 MiB, reference 617.2 MiB, ratio 0.50, target none",
+    ]
+    assert sorted(path.name for path in bench_home.iterdir()) == ["fast.json", "slow.json"]
+
+
+def test_a_benchmark_that_cannot_run_here_leaves_the_others_theirs(
+    canned: None, bench_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([]) == 2
+    assert "refused: not on this machine" in capsys.readouterr().err
+    assert sorted(path.name for path in bench_home.iterdir()) == ["fast.json", "slow.json"]
+
+
+def test_the_table_is_drawn_from_the_records(canned: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--table"]) == 2
+    assert "make bench" in capsys.readouterr().err
+    command.main(["slow", "fast"])
+    capsys.readouterr()
+    assert command.main(["--table"]) == 0
+    head, _, fast, slow = capsys.readouterr().out.splitlines()
+    assert head.startswith("| benchmark | project | reference | ratio | target |")
+    assert fast.startswith("| `fast` | 2.0 ms | 5.0 ms | 2.50 | 2 |")
+    assert slow.startswith("| `slow` | 1,234.5 MiB | 617.2 MiB | 0.50 | none |")
+
+
+def test_an_unknown_name_is_one_line_that_lists_the_known(bench_home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "catalogue_loss", "nosuch"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "nosuch" in done.stderr
+    assert all(name in done.stderr for name in command.BENCHMARKS)
+    assert not bench_home.exists()
+
+
+def test_catalogue_loss_at_a_tiny_size() -> None:
+    assert Record.of("catalogue_loss", catalogue_loss.measure_time(TINY_LOSS, repeats=1)).unit == "ms"
+
+
+@reads_memory
+def test_catalogue_loss_memory_at_a_small_size() -> None:
+    """The dense side holds the logits, 8 MiB here, and their gradient at once."""
+    small = catalogue_loss.Sizes(targets=512, width=4, items=4095)
+    assert Record.of("catalogue_loss_memory", catalogue_loss.measure_memory(small)).reference_value >= 2 * 8
+
+
+def test_shared_prompt_at_a_tiny_size() -> None:
+    assert Record.of("shared_prompt", shared_prompt.measure_time(TINY_MODEL, repeats=1)).unit == "ms"
+
+
+def test_the_document_explains_every_benchmark_and_its_table_has_the_records_columns() -> None:
+    document = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert table([]) in document
+    for name in command.BENCHMARKS:
+        assert f"make bench ONLY={name}`" in document
+        assert f"\n| `{name}` |" in document
