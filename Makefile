@@ -49,7 +49,7 @@ check: $(READY)  ## linter, formatter, types, import direction, Dagster definiti
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/dg check defs
+	VIRTUAL_ENV='$(CURDIR)/.venv' $(BIN)/dg check defs
 
 clean:  ## remove .venv, caches and everything made under .slmrec
 	rm -rf .venv .slmrec build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
