@@ -112,7 +112,9 @@ def evaluation_report(
     path = home.report(context.partition_key) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, html.encode())
-    context.add_output_metadata({"report": MetadataValue.path(path), "bytes": len(html), "records": len(records)})
+    with tracking.run(context, domain=context.partition_key, parameters={"records": len(records)}) as run:
+        run.log_artifact(path)
+        context.add_output_metadata({"report": MetadataValue.path(path), "records": len(records), **run.links()})
     return Report(path=path)
 
 

@@ -95,6 +95,12 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
+def _readable(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def checkpoint_card(checkpoint: Path, *, recommender: str, domain: str, note: str = "") -> str:
     """Markdown on what a registered version is, where it comes from, and how it is called.
 
@@ -109,7 +115,7 @@ def checkpoint_card(checkpoint: Path, *, recommender: str, domain: str, note: st
     training = _read(checkpoint / "training.json") if (checkpoint / "training.json").exists() else {}
     rows = {
         "kind": config["kind"],
-        **{label: training[key] for key, label in TRAINING_FACTS.items() if training.get(key) is not None},
+        **{label: _readable(training[key]) for key, label in TRAINING_FACTS.items() if training.get(key) is not None},
         "data version": provenance.data_version,
         "code version": provenance.code_version,
         "commit": provenance.commit or "not a git checkout",
