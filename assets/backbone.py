@@ -34,4 +34,5 @@ def language_backbone(
         profile=profile.load(context.partition_key),
         splits=splits,
         texts=lambda: training_texts(raw_reviews, raw_metadata, users, items, splits),
+        texts_from=(raw_reviews.sha256, raw_metadata.sha256),
     )

@@ -82,6 +82,15 @@ def config_hash(configuration: Any) -> str:
     return short_hash(plain(configuration))
 
 
+def file_digests(directory: Path) -> dict[str, str]:
+    """SHA-256 by file name, of what lies in a directory that was given to us and may change under its name."""
+    digests = {}
+    for path in sorted(path for path in directory.expanduser().glob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
 def plain(value: Any) -> Any:
     """The same value in JSON's types: models, dataclasses and mappings as dicts, sequences as lists."""
     if isinstance(value, BaseModel):

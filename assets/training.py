@@ -19,6 +19,7 @@ from assets.provenance import (
     Provenance,
     code_version,
     config_hash,
+    file_digests,
     find_reusable,
     git_commit,
     plain,
@@ -95,14 +96,22 @@ def train_backbone(
     profile: "Profile",
     splits: pl.DataFrame,
     texts: Callable[[], Iterable[str]],
+    texts_from: Sequence[str],
 ) -> Checkpoint:
-    """Make the language backbone, or take the finished one; logged, but not registered: alone it recommends nothing."""
+    """Make the language backbone, or take the finished one; logged, but not registered: alone it recommends nothing.
+
+    Args:
+        texts: a fresh pass over what it learns from.
+        texts_from: what stands for those texts, such as the raw files' digests: other texts, another backbone.
+    """
     from evaluation.cost import measured
     from models.backbone import build_backbone, count_parameters
     from models.checkpoint import add_records, read_training
 
     domain, name = context.partition_key, context.asset_key.to_user_string()
-    provenance = trace(context, profile, config_hash(profile.backbone), splits, {})
+    given = file_digests(profile.backbone.path) if profile.backbone.path else {}
+    hashed = config_hash({"own": profile.backbone, "texts": texts_from, "given": given})
+    provenance = trace(context, profile, hashed, splits, {})
     directory = home.checkpoint(domain, name)
     with tracking.run(context, domain=domain, parameters=parameters(profile.backbone, profile)) as run:
         provenance = provenance.model_copy(update={"mlflow_run": run.run_id})

@@ -12,6 +12,7 @@ from assets.provenance import (
     Provenance,
     code_version,
     config_hash,
+    file_digests,
     find_reusable,
     git_commit,
     plain,
@@ -131,3 +132,12 @@ def test_an_unreadable_provenance_means_training_again(tmp_path, caplog):
     with caplog.at_level("INFO", logger="slmrec"):
         assert find_reusable(tmp_path, make().identity) is None
     assert "can't be used again" in caplog.text
+
+
+def test_a_given_directory_is_known_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b"abc")
+    before = file_digests(tmp_path)
+    assert before == {"config.json": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    (tmp_path / "config.json").write_bytes(b"abd")
+    assert file_digests(tmp_path) != before
+    assert file_digests(tmp_path / "none") == {}
