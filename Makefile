@@ -51,6 +51,6 @@ check: $(READY)  ## linter, formatter, types, import direction, Dagster definiti
 	$(BIN)/lint-imports
 	VIRTUAL_ENV='$(CURDIR)/.venv' $(BIN)/dg check defs
 
-clean:  ## remove .venv, caches and everything made under .slmrec
-	rm -rf .venv .slmrec build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## remove .venv and caches; data, models and results under .slmrec stay
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
