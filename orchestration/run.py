@@ -54,7 +54,7 @@ def _show(domain: str) -> None:
 
     report = home.report_directory(domain) / "report.html"
     sys.stdout.write(
-        f"\n{results_table(read_records(home.results_directory(domain)))}\n"
+        f"\n{results_table(read_records(home.results_directory(domain)))}\n\n"
         f"Report:  {report}\n"
         "To look at runs, lineage, metrics and registered models:  make ui\n"
         "  Dagster  http://127.0.0.1:3000    MLflow  http://127.0.0.1:5000\n"
