@@ -88,6 +88,9 @@ def interactions(
     """Reviews that pass the domain's filters: rating, duplicates, k-core iterated to its fixed point."""
     domain = find_domain(context.partition_key)
     reviews, report = read_reviews(raw_reviews)
+    if report.bad_rows:
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in report.bad_rows.items())
+        context.log.warning(f"{report.quarantine.height:,} of {report.rows:,} lines quarantined: {reasons}")
     built = build_interactions(reviews, domain.filters)
     yield Output(
         built.interactions,
