@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 DAGSTER_URL_VARIABLE, DAGSTER_URL = "SLMREC_DAGSTER_URL", "http://127.0.0.1:3000"
 MLFLOW_URL_VARIABLE, MLFLOW_URL = "SLMREC_MLFLOW_URL", "http://127.0.0.1:5000"
 
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Lets the MLflow UI show an experiment's runs and curves first, and not the traces of a chat model."""
-
 logger = logging.getLogger("slmrec.tracking")
 
 
@@ -100,7 +97,7 @@ def ensure_experiment(client: "MlflowClient", domain: str) -> str:
         served = home.mlflow_uri().startswith("http")
         location = None if served else (home.mlflow_artifacts() / domain).as_uri()
         try:
-            return client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
+            return client.create_experiment(name, artifact_location=location)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
