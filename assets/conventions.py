@@ -21,11 +21,8 @@ OWNERS = ["team:recommenders"]
 
 
 def frame_metadata(frame: pl.DataFrame) -> dict[str, Any]:
-    """Row count, schema and the first rows of a table, in Dagster's standard keys."""
-    schema = TableSchema([TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()])
+    """The first rows of a table; its row count and schema come from the IO manager."""
     return {
-        "dagster/row_count": frame.height,
-        "dagster/column_schema": schema,
         "preview": table_metadata(
             [{k: _cell(v) for k, v in row.items()} for row in frame.head(5).iter_rows(named=True)]
         ),
@@ -33,8 +30,8 @@ def frame_metadata(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def table_metadata(rows: Sequence[Mapping[str, Any]]) -> TableMetadataValue:
-    """Rows of plain values as a table; the columns are those of the first row."""
-    records = [TableRecord(dict(row)) for row in rows]
+    """Rows of plain values as a table, numbers to four digits; the columns are those of the first row."""
+    records = [TableRecord({name: _rounded(value) for name, value in row.items()}) for row in rows]
     columns = [TableColumn(name, _type_name(value)) for name, value in rows[0].items()] if rows else []
     return MetadataValue.table(records, TableSchema(columns))
 
@@ -46,6 +43,10 @@ def figure_metadata(png: bytes, title: str) -> MarkdownMetadataValue:
 
 def _cell(value: Any) -> str | int | float | bool | None:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _type_name(value: Any) -> str:

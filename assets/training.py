@@ -62,7 +62,7 @@ def train_checkpoint(
     Raises:
         ValueError: if an upstream checkpoint belongs to another data version.
     """
-    from models.checkpoint import read_training
+    from models.checkpoint import TRAINING, read_training
 
     domain, name = context.partition_key, context.asset_key.to_user_string()
     hashed = config_hash({"own": configuration, "evaluation": profile.evaluation})
@@ -77,6 +77,7 @@ def train_checkpoint(
             context.log.info(f"{name}: nothing has changed since its checkpoint was finished; it is used again")
             run.log_history(read_training(directory)["history"])
         record = read_training(directory)
+        run.log_artifact(directory / TRAINING)
         model_uri, model_version = run.register(
             directory,
             item_ids=items["asin"].to_list(),
@@ -106,7 +107,7 @@ def train_backbone(
     """
     from evaluation.cost import measured
     from models.backbone import build_backbone, count_parameters
-    from models.checkpoint import add_records, read_training
+    from models.checkpoint import TRAINING, add_records, read_training
 
     domain, name = context.partition_key, context.asset_key.to_user_string()
     given = file_digests(profile.backbone.path) if profile.backbone.path else {}
@@ -128,6 +129,7 @@ def train_backbone(
             context.log.info(f"{name}: nothing has changed since it was finished; it is used again")
             run.log_history(read_training(directory)["history"])
         record = read_training(directory)
+        run.log_artifact(directory / TRAINING)
         context.add_output_metadata({**training_metadata(record, name), **run.links()})
     return checkpoint_of(name, domain, directory, provenance, record)
 

@@ -9,7 +9,7 @@ norms before the sublayers and one at the end, point-wise feed-forward of width 
 - histories are padded on the right, where causal attention never looks: the padding mask of SLMRec's released code
   tests embedding values, and masks nothing.
 
-Letters: B users, L positions, D width, H heads, V catalogue size, T real positions of a batch.
+Letters: B users, L positions, D width, H heads, V catalogue size, N positions with a target.
 """
 
 from __future__ import annotations

@@ -132,6 +132,41 @@ def test_the_challenger_is_served_from_the_registry_in_a_fresh_process(finished:
         assert scores == sorted(scores, reverse=True)
 
 
+TRACKED = """
+import json, sys
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1], sys.argv[1])
+experiment = client.get_experiment_by_name("slmrec/tiny").experiment_id
+print(json.dumps({run.info.run_name: {
+    "status": run.info.status,
+    "parameters": run.data.params,
+    "metrics": sorted(run.data.metrics),
+    "points": len(client.get_metric_history(run.info.run_id, "train/loss")),
+    "datasets": [one.dataset.name for one in run.inputs.dataset_inputs],
+    "artifacts": [one.path for one in client.list_artifacts(run.info.run_id)],
+} for run in client.search_runs([experiment])}))
+"""
+
+
+def test_mlflow_holds_a_finished_run_with_everything_for_every_training(finished: Workplace) -> None:
+    done = finished.python("-c", TRACKED, f"sqlite:///{finished.home}/mlflow.db")
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout.splitlines()[-1])
+    trained = {"language_backbone", *RECOMMENDERS}
+    assert set(runs) == trained | {"item_embeddings", "main_results", "evaluation_report"}
+    assert {run["status"] for run in runs.values()} == {"FINISHED"}
+    for name in trained:
+        assert runs[name]["artifacts"] == ["training.json"]
+        assert runs[name]["datasets"] == ["tiny/splits"]
+        assert runs[name]["parameters"]["profile"] == "tiny"
+        assert (runs[name]["points"] > 1) == (name != "popularity")
+    assert runs["student"]["parameters"]["distillation.lambda_ms"] == "0.1"
+    for name in RECOMMENDERS:
+        assert {"full/ndcg_at_10", "sampled_10/hr_at_1"} <= set(runs[name]["metrics"])
+    assert {"train/ce", "train/cos", "train/norm", "train/ms"} <= set(runs["student"]["metrics"])
+    assert "report.html" in runs["evaluation_report"]["artifacts"]
+
+
 def test_a_second_run_trains_nothing_again_and_changes_no_number(tmp_path: Path, finished: Workplace) -> None:
     """In a copy, so that the other tests keep theirs."""
     place = make_workplace(tmp_path)
