@@ -4,8 +4,10 @@ import polars as pl
 from dagster import AssetExecutionContext, asset
 
 from assets.amazon.sources import RawFile
+from assets.amazon.splits import cut_times, held_out_pairs
 from assets.amazon.text import training_texts
 from assets.conventions import DOMAINS, OWNERS
+from assets.domains import find_domain
 from assets.provenance import Checkpoint
 from assets.resources import Home, ProfileResource
 from assets.tracking import MLflowTracking
@@ -22,17 +24,22 @@ def language_backbone(
     profile: ProfileResource,
     raw_reviews: RawFile,
     raw_metadata: RawFile,
+    item_texts: pl.DataFrame,
+    interactions: pl.DataFrame,
     users: pl.DataFrame,
     items: pl.DataFrame,
     splits: pl.DataFrame,
 ) -> Checkpoint:
     """The decoder whose first layers teacher and student take. It never sees a review of a held-out purchase."""
+    cuts = cut_times(interactions, find_domain(context.partition_key).split)
     return train_backbone(
         context,
         home=home,
         tracking=tracking,
         profile=profile.load(context.partition_key),
         splits=splits,
-        texts=lambda: training_texts(raw_reviews, raw_metadata, users, items, splits),
+        texts=lambda: training_texts(
+            raw_reviews, item_texts, users, items, held_out_pairs(interactions, splits), cuts and cuts[0]
+        ),
         texts_from=(raw_reviews.sha256, raw_metadata.sha256),
     )

@@ -1,5 +1,6 @@
 """The baselines: popularity for scale, and SASRec, whose item table the language models read."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -36,7 +37,7 @@ def popularity(
     """How often each item was bought in training: no recommender is worth its cost that doesn't beat it."""
     from models.popularity import Popularity
 
-    def fit(callbacks: "Sequence[TrainerCallback]") -> "tuple[Popularity, None]":  # noqa: ARG001 - nothing to watch
+    def fit(callbacks: "Sequence[TrainerCallback]", state: Path) -> "tuple[Popularity, None]":  # noqa: ARG001 - no steps
         return Popularity.fit(training_sequences(splits), items.height), None
 
     return train_checkpoint(
@@ -65,7 +66,7 @@ def sasrec(
 
     chosen = profile.load(context.partition_key)
 
-    def fit(callbacks: "Sequence[TrainerCallback]") -> "tuple[SASRec, TrainingOutcome]":
+    def fit(callbacks: "Sequence[TrainerCallback]", state: Path) -> "tuple[SASRec, TrainingOutcome]":
         return fit_sasrec(
             training_sequences(splits),
             items.height,
@@ -74,6 +75,7 @@ def sasrec(
             seed=chosen.seed,
             validate=validation_metric(splits, chosen),
             callbacks=callbacks,
+            state=state,
         )
 
     return train_checkpoint(

@@ -1,26 +1,33 @@
 """The language-model recommenders: item embeddings from SASRec, the teacher (E4SRec), the student distilled from it."""
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-from dagster import AssetExecutionContext, asset
+from dagster import AssetExecutionContext, MetadataValue, asset
+from pydantic import BaseModel
 
-from assets.amazon.splits import training_sequences
+from assets.amazon.splits import data_version, histories, training_sequences
 from assets.conventions import DOMAINS, OWNERS
-from assets.provenance import Checkpoint
+from assets.home import write_atomically
+from assets.provenance import Checkpoint, config_hash, require_same_data
 from assets.resources import Home, ProfileResource
 from assets.tracking import MLflowTracking
 from assets.training import seconds_upstream, train_checkpoint, validation_metric
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from transformers import TrainerCallback
 
+    from assets.profiles import Profile
+    from models.fitting import Course, Ingredients
     from models.llm_recommender import LLMRecommender
-    from models.training import TrainingOutcome
+    from models.teacher_states import TeacherStates
 
 GROUP = "llm"
+SECONDS_BETWEEN_LINES = 5.0
 
 
 @asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records")
@@ -79,24 +86,10 @@ def teacher(
     language_backbone: Checkpoint,
 ) -> Checkpoint:
     """E4SRec on the backbone's first M layers, with LoRA: what the student learns from."""
-    from models.distillation import fit_teacher
-    from models.item_embeddings import load_item_embeddings
+    from models.fitting import fit_teacher
 
     chosen = profile.load(context.partition_key)
-
-    def fit(callbacks: "Sequence[TrainerCallback]") -> "tuple[LLMRecommender, TrainingOutcome]":
-        return fit_teacher(
-            training_sequences(splits),
-            items.height,
-            load_item_embeddings(item_embeddings.directory),
-            language_backbone.directory,
-            chosen.teacher.model,
-            chosen.teacher.training,
-            seed=chosen.seed,
-            validate=validation_metric(splits, chosen),
-            callbacks=callbacks,
-        )
-
+    material = ingredients(splits, items, item_embeddings, language_backbone)
     return train_checkpoint(
         context,
         home=home,
@@ -105,9 +98,45 @@ def teacher(
         configuration=chosen.teacher,
         splits=splits,
         items=items,
-        fit=fit,
+        fit=lambda callbacks, state: fit_teacher(
+            material(), chosen.teacher.model, chosen.teacher.training, course(splits, chosen, callbacks, state)
+        ),
         upstream={"item_embeddings": item_embeddings, "language_backbone": language_backbone},
     )
+
+
+class StateFile(BaseModel):
+    """The teacher's answers to the training set, on disk; no path where the profile runs the teacher at each step."""
+
+    path: Path | None
+    identity: str
+    bytes: int
+
+
+@asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records")
+def teacher_states(
+    context: AssetExecutionContext,
+    home: Home,
+    profile: ProfileResource,
+    splits: pl.DataFrame,
+    teacher: Checkpoint,
+) -> StateFile:
+    """What the teacher says of every training position, computed once: no step of the student runs it again."""
+    require_same_data(teacher, data_version(splits))
+    chosen = profile.load(context.partition_key)
+    path = home.checkpoint(context.partition_key, "teacher_states") / "states.safetensors"
+    identity = states_identity(teacher, chosen)
+    if chosen.student.teacher_states == "live":
+        context.log.info("the profile runs the teacher at each step: no states are kept")
+        path.unlink(missing_ok=True)
+        return StateFile(path=None, identity=identity, bytes=0)
+    if read_identity(path) == identity:
+        context.log.info(f"{path}: the states of this very teacher are there already")
+    else:
+        _write_states(context, splits, teacher, chosen, path)
+        write_atomically(_identity_path(path), identity.encode())
+    context.add_output_metadata({"path": MetadataValue.path(path), "bytes": path.stat().st_size})
+    return StateFile(path=path, identity=identity, bytes=path.stat().st_size)
 
 
 @asset(
@@ -127,32 +156,13 @@ def student(
     item_embeddings: Checkpoint,
     language_backbone: Checkpoint,
     teacher: Checkpoint,
+    teacher_states: StateFile,
 ) -> Checkpoint:
     """SLMRec: the backbone's first N layers, taught offline by the teacher's block states (paper, section 4)."""
-    from models.checkpoint import load_recommender
-    from models.distillation import fit_student
-    from models.item_embeddings import load_item_embeddings
-    from models.llm_recommender import LLMRecommender
+    from models.fitting import fit_student
 
     chosen = profile.load(context.partition_key)
-
-    def fit(callbacks: "Sequence[TrainerCallback]") -> "tuple[LLMRecommender, TrainingOutcome]":
-        trained_teacher = load_recommender(teacher.directory)
-        assert isinstance(trained_teacher, LLMRecommender)
-        return fit_student(
-            training_sequences(splits),
-            items.height,
-            load_item_embeddings(item_embeddings.directory),
-            language_backbone.directory,
-            chosen.student.model,
-            chosen.student.training,
-            teacher=trained_teacher,
-            distillation=chosen.student.distillation,
-            seed=chosen.seed,
-            validate=validation_metric(splits, chosen),
-            callbacks=callbacks,
-        )
-
+    material = ingredients(splits, items, item_embeddings, language_backbone)
     return train_checkpoint(
         context,
         home=home,
@@ -161,10 +171,122 @@ def student(
         configuration=chosen.student,
         splits=splits,
         items=items,
-        fit=fit,
+        fit=lambda callbacks, state: fit_student(
+            material(),
+            chosen.student.model,
+            chosen.student.training,
+            course(splits, chosen, callbacks, state),
+            distillation=chosen.student.distillation,
+            teacher=load_teacher(teacher),
+            states=open_states(teacher_states, teacher, chosen),
+        ),
         upstream={
             "item_embeddings": item_embeddings,
             "language_backbone": language_backbone,
             "teacher": teacher,
         },
+    )
+
+
+def ingredients(
+    splits: pl.DataFrame, items: pl.DataFrame, item_embeddings: Checkpoint, language_backbone: Checkpoint
+) -> "Callable[[], Ingredients]":
+    """What a recommender on the backbone is made from, to be loaded where it is really trained."""
+
+    def load() -> "Ingredients":
+        from models.fitting import Ingredients
+        from models.item_embeddings import load_item_embeddings
+
+        return Ingredients(
+            sequences=training_sequences(splits),
+            n_items=items.height,
+            item_table=load_item_embeddings(item_embeddings.directory),
+            backbone=language_backbone.directory,
+            histories=histories(splits.filter(pl.col("split") == "validation")),
+        )
+
+    return load
+
+
+def course(splits: pl.DataFrame, profile: "Profile", callbacks: "Sequence[TrainerCallback]", state: Path) -> "Course":
+    """How a training on these splits is seeded, judged, watched and resumed."""
+    from models.fitting import Course
+
+    return Course(seed=profile.seed, validate=validation_metric(splits, profile), callbacks=callbacks, state=state)
+
+
+def load_teacher(teacher: Checkpoint) -> "LLMRecommender":
+    """The trained teacher, which will not be trained any more."""
+    from models.checkpoint import load_recommender
+    from models.llm_recommender import LLMRecommender
+
+    recommender = load_recommender(teacher.directory).for_inference()
+    assert isinstance(recommender, LLMRecommender)
+    return recommender
+
+
+def open_states(file: StateFile, teacher: Checkpoint, profile: "Profile") -> "TeacherStates | None":
+    """The teacher's answers, mapped into memory; None where the profile runs the teacher instead.
+
+    Raises:
+        ValueError: if they are another teacher's.
+    """
+    from models.teacher_states import TeacherStates
+
+    if profile.student.teacher_states == "live":
+        return None
+    if file.path is None or file.identity != states_identity(teacher, profile):
+        raise ValueError(
+            "teacher_states holds the answers of another teacher, or of other layers: materialise it again after "
+            f"teacher, for domain {teacher.domain!r}."
+        )
+    return TeacherStates.open(file.path)
+
+
+def states_identity(teacher: Checkpoint, profile: "Profile") -> str:
+    """Changes with the teacher, and with what of its answers the student's profile compares."""
+    wanted = {
+        "blocks": profile.student.distillation.blocks,
+        "states": profile.student.distillation.states,
+        "model": profile.student.model.objective,
+        "precision": profile.student.training.precision,
+    }
+    return f"{teacher.provenance.identity}-{config_hash(wanted)}"
+
+
+def read_identity(path: Path) -> str | None:
+    """Whose answers a file holds; None where there is none."""
+    note = _identity_path(path)
+    return note.read_text() if path.is_file() and note.is_file() else None
+
+
+def _identity_path(path: Path) -> Path:
+    return path.with_suffix(".identity")
+
+
+def _write_states(
+    context: AssetExecutionContext, splits: pl.DataFrame, teacher: Checkpoint, profile: "Profile", path: Path
+) -> None:
+    from models.distillation_terms import block_ends
+    from models.llm_recommender import NextItemExamples
+    from models.teacher_states import write_teacher_states
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _identity_path(path).unlink(missing_ok=True)
+    recommender, told = load_teacher(teacher), time.monotonic()
+
+    def progress(done: int, rows: int) -> None:
+        nonlocal told
+        if done == rows or time.monotonic() - told > SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            context.log.info(f"teacher's states of {done:,} of {rows:,} training sequences")
+
+    write_teacher_states(
+        recommender,
+        NextItemExamples(training_sequences(splits), recommender.settings),
+        block_ends(recommender.settings.layers, profile.student.distillation.blocks),
+        path,
+        normed=profile.student.distillation.states == "normed",
+        autocast=profile.student.training.precision == "bfloat16",
+        progress=progress,
     )

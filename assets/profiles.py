@@ -6,12 +6,13 @@ the domain (source, filters, split) is not here. Importing this module imports t
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from assets.domains import explain
+from evaluation.studies import MOST_SEEDS
 from models.backbone import BackboneConfig
 from models.distillation import DistillationConfig
 from models.llm_recommender import LLMRecommenderConfig
@@ -45,6 +46,10 @@ class StudentProfile(_Part):
     model: LLMRecommenderConfig
     distillation: DistillationConfig
     training: TrainingConfig
+    teacher_states: Literal["cached", "live"] = Field(
+        default="cached",
+        description="keep the teacher's answers on disk, in bfloat16, or run the teacher at each step (ours)",
+    )
 
 
 class EvaluationProfile(_Part):
@@ -59,6 +64,28 @@ class EvaluationProfile(_Part):
     )
 
 
+class StudiesProfile(_Part):
+    """How large the studies are; the paper shows neither seeds nor spreads (ours)."""
+
+    seeds: tuple[int, ...] = Field(
+        default=(0, 1, 2), min_length=1, max_length=MOST_SEEDS, description="every cell is trained with each of them"
+    )
+    depths: tuple[int, ...] | None = Field(
+        default=None, min_length=1, description="of depth_study; absent: the teacher's, halved down to 1"
+    )
+    lambda_kl: float = Field(default=1.0, gt=0, description="weight of the logits where they alone are distilled")
+    training: TrainingConfig | None = Field(
+        default=None, description="of every cell; absent: the student's, in depth_study the teacher's"
+    )
+
+    @model_validator(mode="after")
+    def _no_cell_twice(self) -> Self:
+        for name, values in (("seeds", self.seeds), ("depths", self.depths or ())):
+            if len(set(values)) < len(values) or min(values, default=0) < 0:
+                raise ValueError(f"{name} must be different numbers, none of them negative, not {values}")
+        return self
+
+
 class Profile(_Part):
     """Everything about a run that isn't the data."""
 
@@ -70,6 +97,7 @@ class Profile(_Part):
     teacher: TeacherProfile
     student: StudentProfile
     evaluation: EvaluationProfile = EvaluationProfile()
+    studies: StudiesProfile = StudiesProfile()
 
     def backbone_words(self) -> str:
         """Where the language model comes from, for tables and reports."""
@@ -91,6 +119,9 @@ class Profile(_Part):
             raise ValueError(
                 f"the teacher wants {teacher} layers of a backbone of {depth}: lower one or raise the other"
             )
+        deepest = max(self.studies.depths or (0,))
+        if depth is not None and deepest > depth:
+            raise ValueError(f"depth_study wants {deepest} layers of a backbone of {depth}: ask for fewer")
         blocks = self.student.distillation.blocks
         if teacher % blocks or student % blocks:
             raise ValueError(

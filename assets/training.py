@@ -3,6 +3,7 @@
 Not here: which recommender is trained on what (`baselines.py`, `llm.py`), and how it learns (`models/`).
 """
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,7 @@ from assets.provenance import (
     require_same_data,
 )
 from assets.resources import Home
-from assets.tracking import MLflowTracking
+from assets.tracking import MLflowTracking, RegisteredVersion
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from models.recommender import Recommender
     from models.training import TrainingOutcome, Validate
 
-    Fit = Callable[[Sequence[TrainerCallback]], tuple[Recommender, TrainingOutcome | None]]
+    Fit = Callable[[Sequence[TrainerCallback], Path], tuple[Recommender, TrainingOutcome | None]]
 
 
 def train_checkpoint(
@@ -50,43 +51,55 @@ def train_checkpoint(
     items: pl.DataFrame,
     fit: "Fit",
     upstream: Mapping[str, Checkpoint] | None = None,
+    name: str | None = None,
+    parent: str | None = None,
 ) -> Checkpoint:
     """Train the asset's recommender, or take the finished one that these very inputs made before; log and register it.
 
     Args:
         configuration: what the recommender's numbers depend on besides data, code, seed and upstream: a dataclass or
             pydantic model. Logged as parameters, and hashed into the provenance.
-        fit: trains with the given callbacks; not called where a finished checkpoint of the same identity lies on disk.
+        fit: trains with the given callbacks, and keeps its state in the given directory, from where a training that was
+            killed goes on; not called where a finished checkpoint of the same identity lies on disk.
         upstream: checkpoints that the fit reads. One made from other splits is refused.
+        name: of one checkpoint among several that the asset makes, such as a study's "ablation_study/all-s0". It is not
+            registered, and the materialisation's metadata say nothing of it.
+        parent: the id of the MLflow run that the training's own is a part of.
 
     Raises:
         ValueError: if an upstream checkpoint belongs to another data version.
     """
     from models.checkpoint import TRAINING, read_training
 
-    domain, name = context.partition_key, context.asset_key.to_user_string()
+    domain, main = context.partition_key, name is None
+    name = name or context.asset_key.to_user_string()
     hashed = config_hash({"own": configuration, "evaluation": profile.evaluation})
     provenance = trace(context, profile, hashed, splits, upstream or {})
     directory = home.checkpoint(domain, name)
-    with tracking.run(context, domain=domain, parameters=parameters(configuration, profile)) as run:
+    settings = parameters(configuration, profile)
+    model: RegisteredVersion | tuple[None, None] = (None, None)
+    with tracking.run(context, domain=domain, parameters=settings, asset=name, parent=parent) as run:
         provenance = provenance.model_copy(update={"mlflow_run": run.run_id})
         run.log_dataset(f"{domain}/splits", splits, provenance.data_version)
         if find_reusable(directory, provenance.identity) is None:
-            _fit_and_save(fit, directory, provenance, run.callback())
+            state = _state_directory(home.training(domain, name), provenance)
+            _fit_and_save(fit, directory, provenance, run.callback(), state)
         else:
             context.log.info(f"{name}: nothing has changed since its checkpoint was finished; it is used again")
-            run.log_history(read_training(directory)["history"])
         record = read_training(directory)
+        run.log_history(record["history"])
         run.log_artifact(directory / TRAINING)
-        model_uri, model_version = run.register(
-            directory,
-            item_ids=items["asin"].to_list(),
-            recommender=name,
-            input_example=_example(splits, items),
-            note="Trained on synthetic data: of no use outside this project." if find_domain(domain).synthetic else "",
-        )
-        context.add_output_metadata({**training_metadata(record, name), **run.links(), "model": model_uri})
-    return checkpoint_of(name, domain, directory, provenance, record, upstream or {}, (model_uri, model_version))
+        if main:
+            synthetic = find_domain(domain).synthetic
+            model = run.register(
+                directory,
+                item_ids=items["asin"].to_list(),
+                recommender=name,
+                input_example=_example(splits, items),
+                note="Trained on synthetic data: of no use outside this project." if synthetic else "",
+            )
+            context.add_output_metadata({**training_metadata(record, name), **run.links(), "model": model[0]})
+    return checkpoint_of(name, domain, directory, provenance, record, upstream or {}, model)
 
 
 def train_backbone(
@@ -118,17 +131,18 @@ def train_backbone(
         provenance = provenance.model_copy(update={"mlflow_run": run.run_id})
         run.log_dataset(f"{domain}/splits", splits, provenance.data_version)
         if find_reusable(directory, provenance.identity) is None:
+            state = _state_directory(home.training(domain, name), provenance)
             with measured() as cost:
                 outcome = build_backbone(
-                    profile.backbone, texts, directory, seed=profile.seed, callbacks=[run.callback()]
+                    profile.backbone, texts, directory, seed=profile.seed, callbacks=[run.callback()], state=state
                 )
             parameters_made = count_parameters(directory)
             record = training_record(outcome, cost, parameters_made, parameters_made if outcome else 0)
             add_records(directory, provenance.model_dump(mode="json"), record)
         else:
             context.log.info(f"{name}: nothing has changed since it was finished; it is used again")
-            run.log_history(read_training(directory)["history"])
         record = read_training(directory)
+        run.log_history(record["history"])
         run.log_artifact(directory / TRAINING)
         context.add_output_metadata({**training_metadata(record, name), **run.links()})
     return checkpoint_of(name, domain, directory, provenance, record)
@@ -232,12 +246,22 @@ def training_metadata(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def _fit_and_save(fit: "Fit", directory: Path, provenance: Provenance, callback: "TrainerCallback") -> None:
+def _state_directory(trainings: Path, provenance: Provenance) -> Path:
+    """Where this very training keeps its state; what others of the same name have left behind is removed."""
+    own = trainings / provenance.identity
+    for stale in set(trainings.glob("*")) - {own}:
+        shutil.rmtree(stale)
+    return own
+
+
+def _fit_and_save(
+    fit: "Fit", directory: Path, provenance: Provenance, callback: "TrainerCallback", state: Path
+) -> None:
     from evaluation.cost import measured
     from models.checkpoint import save_recommender
 
     with measured() as cost:
-        recommender, outcome = fit([callback])
+        recommender, outcome = fit([callback], state)
     sizes = [(weights.numel(), weights.requires_grad) for weights in recommender.parameters()]
     record = training_record(
         outcome, cost, sum(size for size, _ in sizes), sum(size for size, trainable in sizes if trainable)

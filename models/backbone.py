@@ -1,38 +1,29 @@
-"""The language backbone: where it comes from, how it lies on disk, and how its first layers are read.
+"""The language backbone: where it comes from, and how it gets to its place on disk.
 
-Belongs here: the backbone's configuration, the four sources (`pretrain`, `scratch`, `local`, `hub`) and the
-reader of the first N layers. Not here: how a small language model learns (`language_model.py`) or what is
-built on top of the layers (`llm_recommender.py`).
-
-On disk a backbone is a Hugging Face directory: `config.json`, safetensors (one file or shards with an index)
-and `tokenizer.json`. Pickled weights and code from the directory are never read.
+Belongs here: the backbone's configuration and its four sources (`pretrain`, `scratch`, `local`, `hub`). Not here: how a
+small language model learns (`language_model.py`), which decoders can be used and how their layers are read
+(`decoder.py`).
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from models.decoder import INDEX, TOKENIZER, check_backbone, tensor_files
 from models.training import TrainingConfig
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-    from torch import Tensor
-    from transformers import LlamaConfig, LlamaModel, PreTrainedConfig, TrainerCallback
+    from transformers import LlamaConfig, TrainerCallback
 
     from models.training import TrainingOutcome
 
-ARCHITECTURES = ("llama",)
-"""The `model_type`s whose layers the recommender can run."""
 SIZES = ("width", "layers", "heads", "intermediate", "vocabulary", "context")
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-TOKENIZER = "tokenizer.json"
 SMALLEST_VOCABULARY = 300
 """The 256 bytes, the start token and a few merges."""
 
@@ -124,6 +115,7 @@ def build_backbone(
     *,
     seed: int,
     callbacks: Sequence[TrainerCallback] = (),
+    state: Path | None = None,
 ) -> TrainingOutcome | None:
     """Write the backbone into `directory`, whole or not at all; a backbone that is there is replaced.
 
@@ -134,6 +126,7 @@ def build_backbone(
         directory: where it goes.
         seed: fixes the random weights and the order of training.
         callbacks: observers of the training.
+        state: where the training can be resumed from (`training.train`).
 
     Returns:
         How the training went, for `pretrain`; otherwise None.
@@ -151,68 +144,7 @@ def build_backbone(
         if config.repository is not None:
             _copy_backbone(_downloaded(config.repository, config.revision), staged)
             return None
-        return _made(config, texts, staged, seed=seed, callbacks=callbacks)
-
-
-def check_backbone(directory: Path) -> None:
-    """Refuse a directory that is not a backbone: see the module's docstring.
-
-    Raises:
-        ValueError: naming what is missing or wrong, and what to do.
-    """
-    config = _read_json(directory / "config.json")
-    if config.get("model_type") not in ARCHITECTURES:
-        raise ValueError(
-            f"{directory} holds a model of type {config.get('model_type')!r}; the recommender runs "
-            f"{', '.join(ARCHITECTURES)}. Choose a backbone of that type."
-        )
-    if not (directory / TOKENIZER).is_file():
-        raise ValueError(
-            f"{directory} has no {TOKENIZER}. Convert its tokenizer: transformers' AutoTokenizer writes that "
-            "file with save_pretrained."
-        )
-    _tensor_files(directory)
-
-
-def load_decoder(directory: Path, layers: int | None) -> tuple[LlamaModel, Tokenizer]:
-    """The backbone's first `layers` layers (all of them for None), with its token table and final norm.
-
-    Only the tensors that are needed are read, as float32 on the CPU. There is no language-model head.
-
-    Returns:
-        The decoder, as `transformers.AutoModel` would give it, and the tokenizer.
-
-    Raises:
-        ValueError: if there are fewer layers, or the directory is not a backbone.
-    """
-    import torch
-    from safetensors import safe_open
-    from tokenizers import Tokenizer
-    from transformers import AutoConfig
-
-    check_backbone(directory)
-    config = AutoConfig.from_pretrained(directory)
-    layers = config.num_hidden_layers if layers is None else layers
-    if not 1 <= layers <= config.num_hidden_layers:
-        raise ValueError(
-            f"The backbone {directory} has {config.num_hidden_layers} layers, so its first {layers} can't be "
-            f"loaded: ask for 1 to {config.num_hidden_layers}, or take a deeper backbone."
-        )
-    config.num_hidden_layers = layers
-    decoder = empty_decoder(config)
-    wanted = decoder.state_dict().keys()
-    tensors: dict[str, Tensor] = {}
-    for path, names in _tensor_files(directory).items():
-        with safe_open(path, framework="pt") as file:
-            needed = {name: short for name in names if (short := name.removeprefix("model.")) in wanted}
-            tensors.update({short: file.get_tensor(name).to(torch.float32) for name, short in needed.items()})
-    if missing := sorted(wanted - tensors.keys()):
-        raise ValueError(
-            f"{directory} lacks {len(missing)} tensors of its first {layers} layers, {missing[0]} among "
-            "them: its files do not belong together. Make or download the backbone again."
-        )
-    decoder.load_state_dict(tensors, strict=True, assign=True)
-    return decoder, Tokenizer.from_file(str(directory / TOKENIZER))
+        return _made(config, texts, staged, seed=seed, callbacks=callbacks, state=state)
 
 
 def count_parameters(directory: Path) -> int:
@@ -220,22 +152,10 @@ def count_parameters(directory: Path) -> int:
     from safetensors import safe_open
 
     total = 0
-    for path, names in _tensor_files(directory).items():
+    for path, names in tensor_files(directory).items():
         with safe_open(path, framework="np") as file:
             total += sum(math.prod(file.get_slice(name).get_shape()) for name in names)
     return total
-
-
-def empty_decoder(config: PreTrainedConfig) -> LlamaModel:
-    """The decoder that `config` describes, in float32, its parameters allocated but not filled."""
-    import torch
-    from transformers import AutoModel
-
-    with torch.device("meta"):
-        decoder = AutoModel.from_config(config, dtype=torch.float32)
-    decoder.to_empty(device="cpu")
-    decoder.rotary_emb = type(decoder.rotary_emb)(config)  # its buffers are computed, not stored
-    return decoder
 
 
 def _made(
@@ -245,6 +165,7 @@ def _made(
     *,
     seed: int,
     callbacks: Sequence[TrainerCallback],
+    state: Path | None,
 ) -> TrainingOutcome | None:
     """`pretrain` and `scratch`: the same tokenizer and the same first weights, trained or not."""
     from transformers.utils.logging import disable_progress_bar
@@ -259,7 +180,7 @@ def _made(
         from models.training import train
 
         blocks = Blocks(packed_blocks(tokenizer, texts(), sizes["context"]))
-        outcome = train(model, blocks, config.training, seed=seed, callbacks=callbacks)
+        outcome = train(model, blocks, config.training, seed=seed, callbacks=callbacks, state=state)
     disable_progress_bar()  # one file, written in an instant
     model.network.cpu().save_pretrained(staged)
     tokenizer.save(str(staged / TOKENIZER))
@@ -319,42 +240,7 @@ def _downloaded(repository: str, revision: str | None) -> Path:
 
 def _copy_backbone(source: Path, staged: Path) -> None:
     check_backbone(source)
-    for path in ("config.json", TOKENIZER, *(file.name for file in _tensor_files(source))):
+    for path in ("config.json", TOKENIZER, *(file.name for file in tensor_files(source))):
         shutil.copyfile(source / path, staged / path)
     if (source / INDEX).is_file():
         shutil.copyfile(source / INDEX, staged / INDEX)
-
-
-def _tensor_files(directory: Path) -> dict[Path, list[str]]:
-    """Each safetensors file and the names of its tensors; the headers are read, the tensors are not."""
-    from safetensors import SafetensorError, safe_open
-
-    if (directory / INDEX).is_file():
-        paths = [directory / name for name in sorted(set(_read_json(directory / INDEX)["weight_map"].values()))]
-    else:
-        paths = [directory / WEIGHTS]
-    files = {}
-    for path in paths:
-        if not path.is_file():
-            pickled = any(directory.glob("*.bin")) or any(directory.glob("*.pt*"))
-            reason = "its weights are pickled, which can run code" if pickled else "a file of weights is missing"
-            raise ValueError(
-                f"{directory} has no {path.name}: {reason}. Take a copy of the model whose weights are safetensors."
-            )
-        try:
-            with safe_open(path, framework="np") as file:
-                files[path] = list(file.keys())
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}): copy or download it again.") from error
-    return files
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(
-            f"There is no {path}: a backbone is a directory with config.json, safetensors and {TOKENIZER}."
-        )
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} holds no JSON object ({error}): copy or download it again.") from error

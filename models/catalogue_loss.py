@@ -1,13 +1,14 @@
-"""Softmax cross-entropy over the whole catalogue, without ever holding all its logits.
+"""Losses over the whole catalogue, without ever holding all its logits: softmax cross-entropy, and KL divergence.
 
-Belongs here: this one loss, shared by all recommenders that score by a dot product. Not here: which positions are
-targets, and any other loss.
+Belongs here: what recommenders that score by a dot product share. Not here: which positions are targets, and what
+the losses are added to (`distillation.py`).
 
 A dense cross-entropy writes N x V logits, their softmax and their gradient, each tens of megabytes a step, and on a
 CPU the page faults on them cost more than the arithmetic. Here rows go through one buffer in chunks, and since the
 gradient needs no more than the softmax that lies there already, it is made in the same pass (ours).
 
-Letters: N target positions, D width, V catalogue size + 1 (column 0 is padding), C rows of a chunk.
+Letters: N target positions, D width, E width of another model, V catalogue size + 1 (column 0 is padding), C rows of a
+chunk.
 """
 
 from __future__ import annotations
@@ -55,11 +56,41 @@ def catalogue_cross_entropy(
             f"h_ND has shape {tuple(h_ND.shape)}, but {targets_N.numel()} targets and items of width "
             f"{item_table_VD.shape[1]} ask for {(targets_N.numel(), item_table_VD.shape[1])}."
         )
-    if chunk is None:
-        chunk = max(16, LOGITS_AT_ONCE.get(h_ND.device.type, 4_000_000) // item_table_VD.shape[0])
     if h_ND.dtype == torch.float64:
         precision = torch.float64
-    return _CatalogueCrossEntropy.apply(h_ND, item_table_VD, targets_N, chunk, precision)
+    return _CatalogueCrossEntropy.apply(
+        h_ND, item_table_VD, targets_N, chunk or _rows_at_once(item_table_VD), precision
+    )
+
+
+def catalogue_divergence(
+    h_ND: Tensor, item_table_VD: Tensor, reference_NE: Tensor, reference_table_VE: Tensor, *, chunk: int | None = None
+) -> Tensor:
+    """Mean over n of KL(q_n || p_n) = sum_v q_nv (log q_nv - log p_nv), v over the items 1..V-1.
+
+    Args:
+        h_ND, item_table_VD: representations and items whose softmax p is to come close.
+        reference_NE, reference_table_VE: those whose softmax q is followed; they get no gradient.
+        chunk: rows at once; by default as many as give a few million logits.
+
+    Returns:
+        Scalar of the type of `h_ND`, 0 where both say the same; differentiable once.
+
+    Raises:
+        ValueError: if there is no position, or the two don't have as many positions and items.
+    """
+    if len(h_ND) == 0 or len(h_ND) != len(reference_NE) or len(item_table_VD) != len(reference_table_VE):
+        raise ValueError(
+            f"Two predictions of the same positions and items are needed, but one is of {len(h_ND)} positions and "
+            f"{len(item_table_VD)} items, the other of {len(reference_NE)} and {len(reference_table_VE)}."
+        )
+    return _CatalogueDivergence.apply(
+        h_ND, item_table_VD, reference_NE, reference_table_VE, chunk or _rows_at_once(item_table_VD)
+    )
+
+
+def _rows_at_once(item_table_VD: Tensor) -> int:
+    return max(16, LOGITS_AT_ONCE.get(item_table_VD.device.type, 4_000_000) // item_table_VD.shape[0])
 
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
@@ -107,3 +138,46 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
+
+
+class _CatalogueDivergence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, h_ND: Tensor, item_table_VD: Tensor, reference_NE: Tensor, reference_table_VE: Tensor, chunk: int
+    ) -> Tensor:
+        wants_h, wants_table = ctx.needs_input_grad[:2]
+        total = torch.float64 if h_ND.dtype == torch.float64 else torch.float32
+        h, table, reference, reference_table = (
+            tensor.detach().to(total) for tensor in (h_ND, item_table_VD, reference_NE, reference_table_VE)
+        )
+        divergence_N = h.new_empty(len(h))
+        grad_h_ND = torch.empty_like(h) if wants_h else None
+        grad_table_VD = torch.zeros_like(table) if wants_table else None
+        with torch.autocast(h.device.type, enabled=False):
+            for start in range(0, len(h), chunk):
+                rows = slice(start, start + chunk)
+                log_p_CV, log_q_CV = _log_softmax(h[rows], table), _log_softmax(reference[rows], reference_table)
+                q_CV = log_q_CV.exp()
+                divergence_N[rows] = (q_CV * log_q_CV.sub_(log_p_CV)).sum(1)
+                gradient_CV = log_p_CV.exp_().sub_(q_CV)  # of the chunk's summed divergence by the logits of p
+                if grad_h_ND is not None:
+                    grad_h_ND[rows] = gradient_CV @ table[1:]
+                if grad_table_VD is not None:
+                    grad_table_VD[1:] += gradient_CV.T @ h[rows]
+        ctx.save_for_backward(grad_h_ND, grad_table_VD)
+        ctx.positions, ctx.dtypes = len(h), (h_ND.dtype, item_table_VD.dtype)
+        return divergence_N.mean().to(h_ND.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        grads = [
+            None if grad is None else (grad * (grad_loss / ctx.positions)).to(dtype)
+            for grad, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return grads[0], grads[1], None, None, None
+
+
+def _log_softmax(h_CD: Tensor, table_VD: Tensor) -> Tensor:
+    """[C, V - 1]: of the items, padding left out."""
+    return torch.log_softmax(h_CD @ table_VD[1:].T, 1)

@@ -1,37 +1,38 @@
-"""What a small student learns from a teacher's layers: SLMRec's loss terms, and the two trainings in their order.
+"""What a small student learns from a teacher's layers: SLMRec's loss, and the trainings offline and online.
 
-Belongs here: the terms as pure functions, the module that adds them up for a batch, and fitting teacher and
-student. Not here: the recommender itself (`llm_recommender.py`) or the training loop (`training.py`).
+Belongs here: the configuration, the modules that add the terms up for a batch, and fitting teacher and student. Not
+here: the terms (`distillation_terms.py`), the teacher's answers kept on disk (`teacher_states.py`), the recommender
+itself (`llm_recommender.py`) or the training loop (`training.py`).
 
     L = L_ce + lambda_cos (1 - D_cos) + lambda_norm D_norm + lambda_ms L_ms        (arXiv 2405.17890, section 4)
 
 Both models are cut into B blocks of equal depth; block k ends at teacher layer kM/B and student layer kN/B. The terms
-run over the positions that have a target (in the paper: the last token), and each is a mean over them. Offline
-distillation: the teacher is trained first and then frozen. A term that can't be computed stops the training; none is
-left out silently.
+run over the positions that have a target (in the paper: the last token), and each is a mean over them. Offline, the
+teacher is trained first and then frozen; online, both are trained together. A term that can't be computed stops the
+training; none is left out silently.
 
 Letters: K blocks, N supervised positions, H width, D width of the item embeddings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from models.catalogue_loss import catalogue_cross_entropy
-from models.llm_recommender import LLMRecommender, LLMRecommenderConfig, NextItemExamples
-from models.sequences import Sequences
-
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
-
-    from models.training import TrainingConfig, TrainingOutcome, Validate
+from models.catalogue_loss import catalogue_cross_entropy, catalogue_divergence
+from models.distillation_terms import (
+    block_ends,
+    cosine_similarity,
+    multi_supervision,
+    plain_distance,
+    squared_distance,
+)
+from models.layer_choice import Rule
+from models.llm_recommender import LLMRecommender
+from models.teacher_states import teacher_answers
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,15 @@ class DistillationConfig:
         lambda_norm: weight of D_norm, the squared distances (0.1 in the paper).
         lambda_ms: weight of L_ms, the heads on every block but the last (1 on Cloth and Movie in the paper,
             0.1 on Sport, 0.01 on Music). With 0 or one block there are no such heads.
+        lambda_kl: weight of KL(teacher || student) over the catalogue: the paper's variant that distils logits.
+        scale: `paper` averages the terms over blocks and squares the distances; `released` sums over blocks and
+            does not square, as the released code does.
+        states: `normed` compares states after the final norm, every block's alike; `raw` as the layers leave them.
+            (The released code mixes the two: the last block's state comes normed, the others raw.)
+        start: where the student's layers come from: the language `backbone` (the paper), the trained `teacher`, or
+            `random` ones (the control).
+        layers: which of the teacher's depth they are: the `first` (the paper), at an even `interval`, or those of the
+            largest block `influence` (`layer_choice.choose_layers`). Random layers are nobody's.
 
     Raises:
         ValueError: on a value out of range.
@@ -53,213 +63,189 @@ class DistillationConfig:
     lambda_cos: float = 1.0
     lambda_norm: float = 0.1
     lambda_ms: float = 1.0
+    lambda_kl: float = 0.0
+    scale: Literal["paper", "released"] = "paper"
+    states: Literal["normed", "raw"] = "normed"
+    start: Literal["backbone", "teacher", "random"] = "backbone"
+    layers: Rule = "first"
 
     def __post_init__(self) -> None:
         if self.blocks < 1:
             raise ValueError(f"blocks must be at least 1, not {self.blocks}.")
-        for name in ("lambda_cos", "lambda_norm", "lambda_ms"):
+        for name in ("lambda_cos", "lambda_norm", "lambda_ms", "lambda_kl"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}.")
+        choices = {
+            "scale": ("paper", "released"),
+            "states": ("normed", "raw"),
+            "start": ("backbone", "teacher", "random"),
+            "layers": ("first", "interval", "influence"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
+        if self.start == "random" and self.layers != "first":
+            raise ValueError('Random layers are nobody\'s, so none are chosen: leave layers at "first".')
 
-
-def block_ends(layers: int, blocks: int) -> tuple[int, ...]:
-    """The layers (from 1) at which the blocks end: k * layers / blocks.
-
-    >>> block_ends(8, 4)
-    (2, 4, 6, 8)
-
-    Raises:
-        ValueError: if the blocks don't divide the layers.
-    """
-    if layers % blocks:
-        fitting = [number for number in range(1, layers + 1) if layers % number == 0]
-        raise ValueError(
-            f"{layers} layers can't be cut into {blocks} equal blocks: set the distillation's blocks to one "
-            f"of {', '.join(map(str, fitting))}, or change the layers."
-        )
-    return tuple(layers // blocks * number for number in range(1, blocks + 1))
-
-
-def cosine_similarity(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """D_cos = 1/K sum_k cos(t_k, s_k), mean over positions; in [-1, 1]. Each state is [N, H], one a block."""
-    teacher_KNH, student_KNH = _stacked(teacher, student)
-    return functional.cosine_similarity(teacher_KNH, student_KNH, dim=-1).mean()
-
-
-def squared_distance(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """D_norm = 1/K sum_k |t_k - s_k|^2 (L2), mean over positions. Each state is [N, H], one a block."""
-    teacher_KNH, student_KNH = _stacked(teacher, student)
-    return (teacher_KNH - student_KNH).square().sum(-1).mean()
-
-
-def multi_supervision(users: Sequence[Tensor], items_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """L_ms = 1/(K - 1) sum_{k<K} CE(y, p_k), mean over positions.
-
-    Args:
-        users: [N, D] for each block but the last: its state through its own head.
-        items_VD: [V + 1, D], the item embeddings; row 0 is padding.
-        targets_N: int64 [N], in 1..V.
-    """
-    return catalogue_cross_entropy(torch.cat(list(users)), items_VD, targets_N.repeat(len(users)))
+    @property
+    def follows_teacher(self) -> bool:
+        """Whether any term needs the teacher's answers."""
+        return self.lambda_cos > 0 or self.lambda_norm > 0 or self.lambda_kl > 0
 
 
 class Distillation(nn.Module):
-    """A student, its frozen teacher and the block heads; its forward pass is the loss with every term.
+    """A student and its block heads; its forward pass is the loss with every term.
 
-    The heads of the blocks but the last serve training only: they are not part of the student that is kept.
+    The heads of the blocks but the last serve training only: they are not part of the student that is kept. Only their
+    item table is kept of a teacher whose answers come with the batches.
+
+    Args:
+        student: is trained.
+        teacher: is frozen; None where no term needs one.
+        config: blocks and weights.
+        cached: the teacher's answers come with the batches (`DistilledExamples`), so that it never runs.
+        seed: of the heads' first weights.
 
     Raises:
         ValueError: if the two models can't be compared.
     """
 
-    def __init__(self, student: LLMRecommender, teacher: LLMRecommender, config: DistillationConfig, *, seed: int):
+    def __init__(
+        self,
+        student: LLMRecommender,
+        teacher: LLMRecommender | None,
+        config: DistillationConfig,
+        *,
+        seed: int,
+        cached: bool = False,
+    ):
         super().__init__()
-        _check_pair(teacher, student)
+        if teacher is None and config.follows_teacher:
+            raise ValueError("These weights compare the student with a teacher: give one, or set them to 0.")
         self.settings = config  # not `config`: Trainer writes into a model's attribute of that name
         self.student = student
-        self.teacher = teacher.eval().requires_grad_(False)
-        self.teacher_ends = block_ends(teacher.settings.layers, config.blocks)
         self.student_ends = block_ends(student.settings.layers, config.blocks)
+        self.teacher: LLMRecommender | None = None
+        if teacher is not None:
+            check_pair(teacher, student)
+            self.teacher_ends = block_ends(teacher.settings.layers, config.blocks)
+            self.teacher_items_VD: Tensor = nn.Buffer(teacher.item_table().detach(), persistent=False)
+            self.teacher = None if cached or not config.follows_teacher else teacher.eval().requires_grad_(False)
         heads = config.blocks - 1 if config.lambda_ms else 0
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.heads = nn.ModuleList(student.new_output_adapter() for _ in range(heads))
 
     def train(self, mode: bool = True) -> Self:
-        """As for any module, but the teacher stays in evaluation mode."""
+        """As for any module, but a frozen teacher stays in evaluation mode."""
         super().train(mode)
-        self.teacher.eval()
+        if self.teacher is not None:
+            self.teacher.eval()
         return self
 
     def forward(
-        self, items: Tensor, lengths: Tensor, targets: Tensor, share: Tensor | float = 1.0
+        self,
+        items: Tensor,
+        lengths: Tensor,
+        targets: Tensor,
+        share: Tensor | float = 1.0,
+        teacher_states: Tensor | None = None,
+        teacher_users: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """`loss`, and its terms unweighted: `ce`, `cos` (D_cos), `norm` (D_norm), `ms` (L_ms; with block heads).
+        """`loss`, and its terms unweighted: `ce`, `cos` (D_cos), `norm` (D_norm), `ms` (L_ms), `kl`, as far as used.
 
         The loss is the weighted sum of the terms, times the batch's share (`NextItemExamples.batch`).
+
+        Args:
+            items, lengths, targets, share: a batch of `NextItemExamples`.
+            teacher_states, teacher_users: [K, N, H] and [N, D], as `DistilledExamples` adds them.
 
         Raises:
             FloatingPointError: if a term is not finite.
         """
-        with torch.no_grad():
-            teacher = self.teacher.supervised_states(items, lengths, self.teacher_ends)
-        student = self.student.supervised_states(items, lengths, self.student_ends)
+        if self.teacher is not None:
+            with torch.no_grad():
+                teacher_states, teacher_users = teacher_answers(
+                    self.teacher, items, lengths, self.teacher_ends, normed=self.settings.states == "normed"
+                )
+        raw = self.student.supervised_states(items, lengths, self.student_ends, normed=False)
+        normed = [self.student.norm(state_NH) for state_NH in raw]
         items_VD = self.student.item_table()
         heads = [*self.heads, self.student.output_adapter]
-        users = [head(h_NH).to(items_VD.dtype) for head, h_NH in zip(heads, student[-len(heads) :], strict=True)]
-        terms = {
-            "ce": catalogue_cross_entropy(users[-1], items_VD, targets),
-            "cos": cosine_similarity(teacher, student),
-            "norm": squared_distance(teacher, student),
-        }
-        loss = terms["ce"] + self.settings.lambda_cos * (1 - terms["cos"]) + self.settings.lambda_norm * terms["norm"]
+        users = [head(h_NH).to(items_VD.dtype) for head, h_NH in zip(heads, normed[-len(heads) :], strict=True)]
+        terms = {"ce": catalogue_cross_entropy(users[-1], items_VD, targets)}
+        weights = {"ce": 1.0}
+        settings, sums = self.settings, self.settings.scale == "released"
         if self.heads:
             terms["ms"] = multi_supervision(users[:-1], items_VD, targets)
-            loss = loss + self.settings.lambda_ms * terms["ms"]
+            weights["ms"] = settings.lambda_ms * (len(self.heads) if sums else 1)
+        constant: Tensor | float = 0.0
+        if settings.follows_teacher:
+            assert teacher_states is not None, "the batches lack the teacher's answers"
+            student_KNH = torch.stack(normed if settings.states == "normed" else raw)
+            teacher_KNH = teacher_states.to(student_KNH.dtype)
+            distance = plain_distance if sums else squared_distance
+            terms["cos"] = cosine_similarity(teacher_KNH, student_KNH)
+            terms["norm"] = distance(teacher_KNH, student_KNH)
+            constant = settings.lambda_cos * (settings.blocks if sums else 1)
+            weights["cos"] = -constant
+            weights["norm"] = settings.lambda_norm * (settings.blocks if sums else 1)
+        if settings.lambda_kl:
+            assert teacher_users is not None, "the batches lack the teacher's answers"
+            terms["kl"] = catalogue_divergence(users[-1], items_VD, teacher_users, self.teacher_items_VD)
+            weights["kl"] = settings.lambda_kl
         for name, term in terms.items():
             if not torch.isfinite(term):
                 raise FloatingPointError(
                     f"The distillation term {name} is {term.item()}: lower the learning rate or the term's "
                     "weight, and check that the teacher was trained well."
                 )
+        loss = sum((weights[name] * term for name, term in terms.items()), start=torch.as_tensor(constant))
         return {"loss": loss * share, **terms}
 
 
-def fit_teacher(
-    sequences: Sequences,
-    n_items: int,
-    item_table: Tensor,
-    backbone_directory: Path,
-    config: LLMRecommenderConfig,
-    training: TrainingConfig,
-    *,
-    seed: int,
-    validate: Validate | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> tuple[LLMRecommender, TrainingOutcome]:
-    """Train a recommender on cross-entropy alone: the teacher, or a student's control.
+class OnlineDistillation(nn.Module):
+    """Teacher and student trained together (the paper's Figure 4): the teacher by its own L_ce, the student as ever.
 
     Args:
-        sequences: the training items of each user, the targets among them.
-        n_items: V.
-        item_table: float [V + 1, D], frozen item embeddings; row 0 is padding.
-        backbone_directory: of `backbone.build_backbone`.
-        config: the recommender.
-        training: how to train.
-        seed: fixes the first weights, dropout and the order of batches.
-        validate: judges the recommender.
-        callbacks: observers of the training.
-
-    Raises:
-        ValueError: if the parts don't fit together.
+        student, teacher: both are trained.
+        config: as of `Distillation`.
+        detached: the student's terms don't train the teacher (ours; in the released code they do). The logits that
+            the student follows are detached in either case.
+        seed: of the heads' first weights.
     """
-    from models.training import train
 
-    recommender = _fresh(n_items, item_table, backbone_directory, config, seed)
-    outcome = train(
-        recommender,
-        NextItemExamples(sequences, config),
-        training,
-        validate=validate,
-        seed=seed,
-        callbacks=callbacks,
-    )
-    return recommender, outcome
+    def __init__(
+        self,
+        student: LLMRecommender,
+        teacher: LLMRecommender,
+        config: DistillationConfig,
+        *,
+        detached: bool,
+        seed: int,
+    ):
+        super().__init__()
+        self.pair = Distillation(student, teacher, config, seed=seed, cached=True)
+        self.teacher = teacher
+        self.detached = detached
 
-
-def fit_student(
-    sequences: Sequences,
-    n_items: int,
-    item_table: Tensor,
-    backbone_directory: Path,
-    config: LLMRecommenderConfig,
-    training: TrainingConfig,
-    *,
-    teacher: LLMRecommender,
-    distillation: DistillationConfig,
-    seed: int,
-    validate: Validate | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> tuple[LLMRecommender, TrainingOutcome]:
-    """Train a student by offline distillation; arguments as of `fit_teacher`.
-
-    Args:
-        sequences, n_items, item_table, backbone_directory, config, training, seed, callbacks: as there.
-        teacher: trained; it is frozen, and its weights stay as they are.
-        distillation: blocks and weights.
-        validate: judges the student (not the module with the teacher).
-
-    Raises:
-        ValueError: if the parts don't fit together, teacher and student included.
-        FloatingPointError: if a term of the loss is not finite.
-    """
-    from models.training import train
-
-    student = _fresh(n_items, item_table, backbone_directory, config, seed)
-    pair = Distillation(student, teacher, distillation, seed=seed)
-    outcome = train(
-        pair,
-        NextItemExamples(sequences, config),
-        training,
-        validate=validate and (lambda _: validate(student)),
-        seed=seed,
-        callbacks=callbacks,
-    )
-    return student, outcome
-
-
-def _fresh(
-    n_items: int, item_table: Tensor, backbone_directory: Path, config: LLMRecommenderConfig, seed: int
-) -> LLMRecommender:
-    if len(item_table) != n_items + 1:
-        raise ValueError(
-            f"The item embeddings have {len(item_table)} rows, but {n_items} items and the padding need "
-            f"{n_items + 1}: make item_embeddings again from the same splits."
+    def forward(
+        self, items: Tensor, lengths: Tensor, targets: Tensor, share: Tensor | float = 1.0
+    ) -> dict[str, Tensor]:
+        """As of `Distillation`, and the teacher's `teacher_ce`, which is added to the loss."""
+        states_KNH, users_ND = teacher_answers(
+            self.teacher, items, lengths, self.pair.teacher_ends, normed=self.pair.settings.states == "normed"
         )
-    return LLMRecommender.from_backbone(config, backbone_directory, item_table, seed=seed)
+        items_VD = self.teacher.item_table()
+        teacher_ce = catalogue_cross_entropy(users_ND.to(items_VD.dtype), items_VD, targets)
+        self.pair.teacher_items_VD = items_VD.detach()  # of this step, where the teacher's are trained
+        answers = states_KNH.detach() if self.detached else states_KNH
+        terms = self.pair(items, lengths, targets, share, answers, users_ND.detach())
+        return {**terms, "loss": terms["loss"] + teacher_ce * share, "teacher_ce": teacher_ce}
 
 
-def _check_pair(teacher: LLMRecommender, student: LLMRecommender) -> None:
+def check_pair(teacher: LLMRecommender, student: LLMRecommender) -> None:
+    """Refuse a teacher whose states can't be compared with the student's, with a ValueError."""
     for what, of_teacher, of_student in (
         ("the width of the backbone", teacher.architecture.hidden_size, student.architecture.hidden_size),
         ("the number of items", teacher.n_items, student.n_items),
@@ -271,13 +257,3 @@ def _check_pair(teacher: LLMRecommender, student: LLMRecommender) -> None:
                 f"Teacher and student must agree in {what}, but the teacher has {of_teacher} and the student "
                 f"{of_student}: their states can't be compared. Train the teacher again with the student's."
             )
-
-
-def _stacked(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Both [K, N, H]; refused unless there are as many states of the same shape on both sides."""
-    shapes = [[tuple(state.shape) for state in side] for side in (teacher, student)]
-    if not teacher or shapes[0] != shapes[1]:
-        raise ValueError(
-            f"Teacher and student need states of the same shapes for every block, but have {shapes[0]} and {shapes[1]}."
-        )
-    return torch.stack(list(teacher)), torch.stack(list(student))

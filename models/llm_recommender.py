@@ -1,111 +1,69 @@
-"""The E4SRec-type recommender: a language model's first layers read a user's history, a dot product ranks the items.
+"""The E4SRec-type recommender: a language model's layers read a user's history, a dot product ranks the items.
 
-Belongs here: the whole model, in the order of its forward pass, its configuration and the examples it trains on. Not
-here: where the layers come from (`backbone.py`), what a student learns from a teacher (`distillation.py`).
+Belongs here: the whole model, in the order of its forward pass, and what it is made from. Not here: its configuration
+(`llm_config.py`), reading layers from disk (`decoder.py`) and running them (`layer_stack.py`), what it trains on
+(`next_item_examples.py`), what a student learns from a teacher (`distillation.py`).
 
     [prompt before] [item slots] [prompt after]  ->  adapters and layers  ->  h_u . h_i for every item i
 
-Source: SLMRec (arXiv 2405.17890), section 3, on E4SRec (arXiv 2312.02443). An item slot is the item's frozen ID
-embedding through a linear input adapter; h_u is the last token's state through a linear output adapter; the loss is
-softmax cross-entropy over the catalogue. Trained: the adapters and LoRA. Frozen: the language model and the item
+Source: SLMRec (arXiv 2405.17890), section 3, on E4SRec (arXiv 2312.02443). An item slot is the item's ID embedding
+through a linear input adapter; h_u is the last token's state through a linear output adapter; the loss is softmax
+cross-entropy over the catalogue. Trained in the paper: the adapters and LoRA. Frozen: the language model and the item
 embeddings.
 
 Letters: B users, L items of the longest history, P prompt tokens before the items, R after them, S = L + R (the tokens
-that differ between users), H width of the language model, D width of the item embeddings, V catalogue, N supervised
-positions.
+that differ between users), H width of the language model, D width of the item embeddings, V catalogue, N positions that
+are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.backbone import empty_decoder, load_decoder
 from models.catalogue_loss import catalogue_cross_entropy
-from models.prompt import AFTER_ITEMS, BEFORE_ITEMS
+from models.decoder import (
+    empty_decoder,
+    load_decoder,
+    load_tokenizer,
+    random_decoder,
+    read_architecture,
+    read_token_rows,
+    with_layers,
+)
+from models.layer_stack import LayerStack
+from models.llm_config import LLMRecommenderConfig, LoraSettings
+from models.lora import add_lora, plain_decoder
+from models.next_item_examples import NextItemExamples
+from models.prompt import prompt_tokens
+from models.quantization import store_in_full
 from models.recommender import EmbeddingRecommender, inference
 from models.sequences import Sequences
 
 if TYPE_CHECKING:
-    from transformers import LlamaModel
+    from transformers import PreTrainedModel
 
+__all__ = ["LLMRecommender", "LLMRecommenderConfig", "LoraSettings", "NextItemExamples"]
 
-@dataclass(frozen=True)
-class LoraSettings:
-    """Low-rank adapters beside the named linear maps of each layer; the values are the released code's.
-
-    Attributes:
-        rank, alpha: of the update, which is scaled by alpha / rank.
-        dropout: on the update's input, in training.
-        targets: names of the layers' linear maps.
-
-    Raises:
-        ValueError: on a value out of range.
-    """
-
-    rank: int = 16
-    alpha: int = 16
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or not self.alpha > 0:
-            raise ValueError(f"LoRA's rank and alpha must be greater than 0, not {self.rank} and {self.alpha}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"LoRA's dropout must be in [0, 1), not {self.dropout}.")
-        if not self.targets:
-            raise ValueError("LoRA needs at least one target; set lora to null to train the adapters alone.")
-
-
-@dataclass(frozen=True)
-class LLMRecommenderConfig:
-    """The recommender on top of a backbone.
-
-    Attributes:
-        layers: how many of the backbone's first layers are used (the paper: 8 in the teacher, 4 in the student).
-        objective: what is supervised.
-            `last` is the paper: one target a user. The response words stand after the items; the last one is read.
-            `all_positions` is ours: the response words stand before the items, so that each item slot, which sees
-            only what is before it, predicts the next item in the same pass; the last slot represents the user.
-        max_items: the latest items of a history that are read (30 in the released code).
-        lora: the low-rank adapters; None leaves the layers as they are and trains the two item adapters alone.
-        shared_prompt: run the prompt before the items once a batch, its keys and values serving every user,
-            instead of once a user. The same result: the prompt sees no item. (In training, LoRA's dropout
-            then falls on the prompt once a batch.)
-
-    Raises:
-        ValueError: on a value out of range.
-    """
-
-    layers: int
-    objective: Literal["last", "all_positions"] = "last"
-    max_items: int = 30
-    lora: LoraSettings | None = LoraSettings()
-    shared_prompt: bool = True
-
-    def __post_init__(self) -> None:
-        if self.layers < 1:
-            raise ValueError(f"layers must be at least 1, not {self.layers}.")
-        if self.objective not in ("last", "all_positions"):
-            raise ValueError(f"objective must be last or all_positions, not {self.objective!r}.")
-        if self.max_items < 1:
-            raise ValueError(f"max_items must be at least 1, not {self.max_items}.")
+USERS_AT_ONCE = 64
+"""Users that are represented in one pass: few enough for their histories to be of like length."""
 
 
 class LLMRecommender(EmbeddingRecommender):
-    """See the module's docstring; made by `from_backbone`, or read back by `checkpoint.load_recommender`.
+    """See the module's docstring; made by one of the `from_` methods, or read back by `checkpoint.load_recommender`.
 
     Args:
-        config: the choices above.
-        decoder: the first `config.layers` layers of a LLaMA-type model; taken over, without its token table.
+        config: the choices.
+        decoder: of `config.layers` layers; they and its norm are taken over.
         before_PH, after_RH: the token table's rows of the prompt before and after the items.
-        items_VD: the frozen item embeddings [V + 1, D]; row 0 is padding.
+        items_VD: the item embeddings [V + 1, D]; row 0 is padding.
     """
 
     kind: ClassVar[str] = "llm"
@@ -113,7 +71,7 @@ class LLMRecommender(EmbeddingRecommender):
     def __init__(
         self,
         config: LLMRecommenderConfig,
-        decoder: LlamaModel,
+        decoder: PreTrainedModel,
         before_PH: Tensor,
         after_RH: Tensor,
         items_VD: Tensor,
@@ -132,51 +90,111 @@ class LLMRecommender(EmbeddingRecommender):
 
         self.before_PH = nn.Buffer(before_PH)
         self.after_RH = nn.Buffer(after_RH)
-        self.items_VD = nn.Buffer(items_VD)
+        self.items_VD = nn.Parameter(items_VD) if config.item_embeddings == "trained" else nn.Buffer(items_VD)
         self.input_adapter = self.new_input_adapter()
-        # The decoder returns its last state after the final norm, the others before it. With the norm kept
-        # outside, all of them come out alike, and `_read` applies it to each.
-        self.norm = decoder.norm.requires_grad_(False)
-        decoder.norm = nn.Identity()  # type: ignore[assignment]  # see above
-        del decoder.embed_tokens
-        self.decoder = _with_lora(decoder.requires_grad_(False), config.lora)
+        self.norm = decoder.get_submodule("norm").requires_grad_(config.tuned == "all")
+        self.decoder = LayerStack(decoder, checkpointing=config.gradient_checkpointing)
+        self.decoder.requires_grad_(config.tuned == "all")
+        if isinstance(config.tuned, LoraSettings):
+            add_lora(self.decoder, config.tuned)
         self.output_adapter = self.new_output_adapter()
 
     @classmethod
     def from_backbone(
-        cls, config: LLMRecommenderConfig, directory: Path, items_VD: Tensor, *, seed: int
+        cls,
+        config: LLMRecommenderConfig,
+        directory: Path,
+        items_VD: Tensor,
+        *,
+        seed: int,
+        layers: Sequence[int] | None = None,
     ) -> LLMRecommender:
-        """A recommender with fresh adapters on the backbone in `directory`.
+        """A recommender with fresh adapters on the backbone in `directory`; on the CPU, if quantised on the GPU.
 
         Args:
-            config: the choices above.
+            config: the choices.
             directory: of `backbone.build_backbone`.
             items_VD: float [V + 1, D], the item embeddings (SASRec's item table); row 0 is padding.
             seed: fixes the adapters' first weights.
+            layers: which of the backbone's, from 1 (`layer_choice.choose_layers`); the first ones by default.
 
         Raises:
-            ValueError: if the backbone has too few layers, or the prompt and the items don't fit into its
-                context.
+            ValueError: if the backbone has no such layers, or the prompt and the items don't fit into its context.
         """
-        if items_VD.ndim != 2 or not torch.isfinite(items_VD).all() or not items_VD[1:].any():
-            raise ValueError(
-                "The item embeddings must be a finite matrix with a row an item; check the item_embeddings."
-            )
-        decoder, tokenizer = load_decoder(directory, config.layers)
-        before = tokenizer.encode(BEFORE_ITEMS).ids
-        after = tokenizer.encode(AFTER_ITEMS, add_special_tokens=False).ids
-        if config.objective == "all_positions":
-            before, after = before + after, []
-        table = decoder.embed_tokens.weight.detach()
+        decoder = load_decoder(directory, _numbers(config, layers), config.quantization)
+        before, after = prompt_tokens(load_tokenizer(directory), config.objective)
+        rows_PH, rows_RH = read_token_rows(directory, before + after).split([len(before), len(after)])
+        recommender = cls._fresh(config, decoder, rows_PH, rows_RH, items_VD, seed)
+        if config.quantization != "none":
+            store_in_full(recommender.decoder)
+        return recommender.to(decoder.device)
+
+    @classmethod
+    def from_teacher(
+        cls, config: LLMRecommenderConfig, teacher: LLMRecommender, *, seed: int, layers: Sequence[int] | None = None
+    ) -> LLMRecommender:
+        """A recommender on layers of a trained one, whose LoRA is folded into them; new LoRA starts beside them.
+
+        The item adapters, prompt, final norm and item embeddings are the teacher's too (ours: its layers have learnt to
+        read slots of that adapter). Nothing is shared: the teacher stays as it is.
+
+        Args:
+            config: the choices.
+            teacher: the trained recommender.
+            seed: fixes LoRA's first weights.
+            layers: which of the teacher's, from 1; the first ones by default.
+
+        Raises:
+            ValueError: if the teacher has no such layers, or another objective, or the config wants quantisation.
+        """
+        _refuse_quantization(config)
+        numbers = _numbers(config, layers)
+        if config.objective != teacher.settings.objective:
+            raise ValueError("A recommender made from a teacher needs its objective: the prompt is cut by it.")
+        decoder = deepcopy(plain_decoder(teacher.decoder, teacher.architecture, numbers))
+        decoder.norm = deepcopy(teacher.norm)
+        student = cls._fresh(config, decoder, teacher.before_PH, teacher.after_RH, teacher.items_VD, seed)
+        student.to(teacher.items_VD)  # its device and precision
+        student.input_adapter.load_state_dict(teacher.input_adapter.state_dict())
+        student.output_adapter.load_state_dict(teacher.output_adapter.state_dict())
+        return student
+
+    @classmethod
+    def from_random(
+        cls, config: LLMRecommenderConfig, directory: Path, items_VD: Tensor, *, seed: int
+    ) -> LLMRecommender:
+        """The control: the architecture and tokenizer of the backbone in `directory`, with nothing that it has learnt.
+
+        Layers are drawn as transformers draws them, the prompt's token vectors likewise. Arguments and errors as of
+        `from_backbone`; with frozen random layers LoRA alone has to make up for them, so think of `tuned: all`.
+        """
+        _refuse_quantization(config)
+        architecture = with_layers(read_architecture(directory), range(1, config.layers + 1))
+        before, after = prompt_tokens(load_tokenizer(directory), config.objective)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return cls(
-                config,
-                decoder,
-                table[torch.tensor(before)].clone(),
-                table[torch.tensor(after, dtype=torch.int64)].clone(),
-                items_VD.detach().to(table.dtype).clone(),
-            )
+            decoder = random_decoder(architecture)
+            rows = torch.randn(max(before + after) + 1, architecture.hidden_size) * architecture.initializer_range
+        return cls._fresh(config, decoder, rows[before], rows[after], items_VD, seed)
+
+    @classmethod
+    def _fresh(
+        cls,
+        config: LLMRecommenderConfig,
+        decoder: PreTrainedModel,
+        before_PH: Tensor,
+        after_RH: Tensor,
+        items_VD: Tensor,
+        seed: int,
+    ) -> LLMRecommender:
+        """A recommender with copies of these tables and adapters drawn by `seed`."""
+        if items_VD.ndim != 2 or not torch.isfinite(items_VD).all() or not items_VD[1:].any():
+            raise ValueError("The item embeddings must be a finite matrix with a row an item; check item_embeddings.")
+        items_VD = items_VD.detach().to(before_PH.dtype, copy=True)
+        items_VD[0] = 0  # padding; without a gradient it stays so where the embeddings are trained
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return cls(config, decoder, before_PH.clone(), after_RH.clone(), items_VD)
 
     def new_input_adapter(self) -> nn.Linear:
         """From item embedding to slot. It starts with slots of the size of the prompt's tokens (ours)."""
@@ -192,7 +210,7 @@ class LLMRecommender(EmbeddingRecommender):
 
     def _item_norm(self) -> Tensor:
         """Root mean square of the item embeddings' lengths."""
-        return self.items_VD[1:].square().sum(1).mean().sqrt().clamp(min=1e-6)
+        return self.items_VD[1:].detach().square().sum(1).mean().sqrt().clamp(min=1e-6)
 
     def forward(
         self, items: Tensor, lengths: Tensor, targets: Tensor, share: Tensor | float = 1.0
@@ -206,46 +224,93 @@ class LLMRecommender(EmbeddingRecommender):
     def represent(self, histories: Sequences) -> Tensor:
         """float32 [B, D] on the CPU: h_u of each user, from the latest `max_items` items.
 
+        Users go through the model in passes of `USERS_AT_ONCE`; with `length_buckets` those of like length together,
+        so that no pass is longer than its users need. The result is in the order of `histories`.
+
         Raises:
             ValueError: on an empty history or an unknown item.
         """
+        recent = self._readable(histories)
+        with inference(self):
+            return self._users(recent).float().cpu()
+
+    def _users(self, recent: Sequences) -> Tensor:
+        """[B, D], in the model's precision."""
+        order = np.argsort(recent.lengths, kind="stable") if self.settings.length_buckets else np.arange(len(recent))
+        user_BD = self.items_VD.new_empty(len(recent), self.items_VD.shape[1])
+        for start in range(0, len(order), USERS_AT_ONCE):
+            rows = order[start : start + USERS_AT_ONCE]
+            items_BL, lengths_B = self._on_device(recent.take(rows))
+            (state_BH,) = self._last_states(items_BL, lengths_B, (self.settings.layers,))
+            user_BD[torch.from_numpy(rows)] = self.output_adapter(state_BH).to(user_BD.dtype)
+        return user_BD
+
+    def _readable(self, histories: Sequences) -> Sequences:
+        """The latest `max_items` items of each history; ValueError where there are none, or unknown ones."""
         self.check_histories(histories)
         if not histories.lengths.all():
             raise ValueError("A history without items can't be represented; recommend the most popular items there.")
-        recent = histories.tail(self.settings.max_items)
+        return histories.tail(self.settings.max_items)
+
+    def _on_device(self, histories: Sequences) -> tuple[Tensor, Tensor]:
+        """Items [B, L], padded on the right, and lengths [B]."""
+        padded_BL = histories.padded(None if self.settings.length_buckets else self.settings.max_items)
         device = self.items_VD.device
-        with inference(self):
-            items_BL = torch.from_numpy(recent.padded()).to(device)
-            lengths_B = torch.from_numpy(recent.lengths).to(device)
-            (state_BH,) = self._last_states(items_BL, lengths_B, (self.settings.layers,))
-            return self.output_adapter(state_BH).float().cpu()
+        return torch.from_numpy(padded_BL).to(device), torch.from_numpy(histories.lengths).to(device)
 
     def item_table(self) -> Tensor:
-        """[V + 1, D]: the frozen item embeddings."""
+        """[V + 1, D]: the item embeddings, frozen or trained; row 0 is zero."""
         return self.items_VD
 
-    def supervised_states(self, items_BL: Tensor, lengths_B: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    def supervised_states(
+        self, items_BL: Tensor, lengths_B: Tensor, layers: Sequence[int], *, normed: bool = True
+    ) -> list[Tensor]:
         """For each of `layers` (1..M) its states [N, H] at the positions that have a target.
 
-        N = B with the objective `last`; with `all_positions` every item slot, users one after another. The
-        final norm is applied to every layer's state alike (the released code does so to the last only, which
-        mixes two scales).
+        N = B with the objective `last`; with `all_positions` every item slot, users one after another. `normed`
+        applies the final norm to every layer's state alike; without it, all are the residual stream as it is. (The
+        released code takes the last one normed and the others not, which mixes two scales.) An output adapter reads
+        normed states: `self.norm` turns the others into them.
         """
         if self.settings.objective == "last":
-            return self._last_states(items_BL, lengths_B, layers)
+            return self._last_states(items_BL, lengths_B, layers, normed=normed)
         users_N, slots_N = items_BL.nonzero(as_tuple=True)
-        return self._read(items_BL, lengths_B, layers, users_N, slots_N)
+        return self._read(items_BL, lengths_B, layers, users_N, slots_N, normed=normed)
 
-    def _last_states(self, items_BL: Tensor, lengths_B: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    def token_states(self, histories: Sequences, layers: Sequence[int]) -> list[Tensor]:
+        """For each of `layers` (0 is the first one's input) its states [N, H] at every token of the users' own.
+
+        These are the item slots and the words after them, users one after another; the residual stream, not normed.
+
+        Raises:
+            ValueError: on an empty history or an unknown item.
+        """
+        items_BL, lengths_B = self._on_device(self._readable(histories))
+        tokens_BSH = self._tokens(items_BL, lengths_B)
+        own_BS = torch.arange(tokens_BSH.shape[1], device=items_BL.device) < lengths_B[:, None] + len(self.after_RH)
+        return [state_BSH[own_BS] for state_BSH in self._decode(tokens_BSH, layers)]
+
+    def _last_states(
+        self, items_BL: Tensor, lengths_B: Tensor, layers: Sequence[int], *, normed: bool = True
+    ) -> list[Tensor]:
         """For each of `layers` the states [B, H] of each user's last token."""
         users_B = torch.arange(len(items_BL), device=items_BL.device)
-        return self._read(items_BL, lengths_B, layers, users_B, lengths_B + len(self.after_RH) - 1)
+        last_B = lengths_B + len(self.after_RH) - 1
+        return self._read(items_BL, lengths_B, layers, users_B, last_B, normed=normed)
 
     def _read(
-        self, items_BL: Tensor, lengths_B: Tensor, layers: Sequence[int], users_N: Tensor, tokens_N: Tensor
+        self,
+        items_BL: Tensor,
+        lengths_B: Tensor,
+        layers: Sequence[int],
+        users_N: Tensor,
+        tokens_N: Tensor,
+        *,
+        normed: bool,
     ) -> list[Tensor]:
         states = self._decode(self._tokens(items_BL, lengths_B), layers)
-        return [self.norm(state_BSH[users_N, tokens_N]) for state_BSH in states]
+        read = [state_BSH[users_N, tokens_N] for state_BSH in states]
+        return [self.norm(state_NH) for state_NH in read] if normed else read
 
     def _tokens(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """[B, S, H]: each user's item slots, the prompt after them at once, and then padding.
@@ -264,28 +329,23 @@ class LLMRecommender(EmbeddingRecommender):
 
     def _decode(self, tokens_BSH: Tensor, layers: Sequence[int]) -> list[Tensor]:
         """The residual stream [B, S, H] after each of `layers`, before the final norm."""
+        if self.settings.shared_prompt:
+            return self.decoder(tokens_BSH, layers, self.decoder.remember(self.before_PH))
         before_BPH = self.before_PH.expand(len(tokens_BSH), -1, -1)
-        if not self.settings.shared_prompt:
-            hidden = self._run(torch.cat([before_BPH, tokens_BSH], dim=1), layers)
-            return [state_BTH[:, len(self.before_PH) :] for state_BTH in hidden]
-        from transformers import DynamicCache
+        states = self.decoder(torch.cat([before_BPH, tokens_BSH], dim=1), layers)
+        return [state_BTH[:, len(self.before_PH) :] for state_BTH in states]
 
-        cache: Any = DynamicCache(config=self.architecture)
-        self._run(before_BPH[:1], layers, cache)
-        for layer in cache.layers:
-            layer.keys = layer.keys.expand(len(tokens_BSH), -1, -1, -1)
-            layer.values = layer.values.expand(len(tokens_BSH), -1, -1, -1)
-        return self._run(tokens_BSH, layers, cache)
+    def for_inference(self) -> Self:
+        """Fold LoRA into the weights: the same function with fewer maps to compute. Returns itself.
 
-    def _run(self, tokens_BTH: Tensor, layers: Sequence[int], cache: Any = None) -> list[Tensor]:
-        """The layers on tokens that follow those in the cache; each sees itself and what is before it."""
-        output = self.decoder(
-            inputs_embeds=tokens_BTH,
-            past_key_values=cache,
-            use_cache=cache is not None,
-            output_hidden_states=list(layers),
-        )
-        return [output.hidden_states[layer] for layer in layers]
+        Done once and for good: afterwards the recommender is one without LoRA (`tuned` is None).
+        """
+        if isinstance(self.settings.tuned, LoraSettings):
+            everything = range(1, self.settings.layers + 1)
+            folded = LayerStack(plain_decoder(self.decoder, self.architecture, everything))
+            self.decoder = folded.requires_grad_(False).train(self.training)
+            self.settings = replace(self.settings, tuned=None, quantization="none")
+        return self
 
     def to_config(self) -> dict[str, Any]:
         """The choices, the decoder's architecture and the sizes of what comes from elsewhere."""
@@ -304,8 +364,8 @@ class LLMRecommender(EmbeddingRecommender):
         from transformers import AutoConfig
 
         choices = dict(config["recommender"])
-        if choices["lora"] is not None:
-            choices["lora"] = LoraSettings(**{**choices["lora"], "targets": tuple(choices["lora"]["targets"])})
+        if isinstance(choices["tuned"], dict):
+            choices["tuned"] = LoraSettings(**{**choices["tuned"], "targets": tuple(choices["tuned"]["targets"])})
         decoder = empty_decoder(AutoConfig.for_model(**config["decoder"]))
         width = decoder.config.hidden_size
         return cls(
@@ -317,67 +377,19 @@ class LLMRecommender(EmbeddingRecommender):
         )
 
 
-class NextItemExamples:
-    """What an `LLMRecommender` trains on (`training.Examples`): one row a sequence of at least two items.
-
-    With the objective `last`, a sequence's last item is the target and up to `max_items` before it are the
-    history; with `all_positions`, each of the last `max_items` items but the first of the sequence is the
-    target of those before it.
-
-    Raises:
-        ValueError: if no sequence has two items.
-    """
-
-    def __init__(self, sequences: Sequences, config: LLMRecommenderConfig):
-        usable = sequences.take(np.flatnonzero(sequences.lengths >= 2))
-        if len(usable) == 0:
-            raise ValueError(
-                "No training sequence has two items, a history and a target: lower the domain's filters or "
-                "give it more interactions."
-            )
-        self.sequences = usable.tail(config.max_items + 1)
-        self.all_positions = config.objective == "all_positions"
-        self.lengths = self.sequences.lengths - 1
-        self.mean_targets = float(self.lengths.mean()) if self.all_positions else 1.0
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """The rows' histories, padded on the right, and their targets.
-
-        Returns:
-            `items` int64 [B, L]; `lengths` [B]; `targets` [N], in the order of `supervised_states`; `share`, the
-            targets over those of as many average rows, by which a position counts the same in every batch (as in
-            `sasrec.py`).
-        """
-        sequences, lengths = self.sequences.take(rows), self.lengths[rows]
-        items_BL = sequences.padded()
-        last_B = sequences.values[sequences.offsets[1:] - 1]
-        history_BL = np.where(np.arange(items_BL.shape[1] - 1) < lengths[:, None], items_BL[:, :-1], 0)
-        targets_N = items_BL[:, 1:][history_BL > 0] if self.all_positions else last_B
-        return {
-            "items": torch.from_numpy(history_BL),
-            "lengths": torch.from_numpy(lengths),
-            "targets": torch.from_numpy(targets_N),
-            "share": torch.tensor(len(targets_N) / (len(rows) * self.mean_targets), dtype=torch.float32),
-        }
+def _numbers(config: LLMRecommenderConfig, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """The layers to take, of which there must be as many as the config says."""
+    numbers = tuple(range(1, config.layers + 1) if layers is None else layers)
+    if len(numbers) != config.layers:
+        raise ValueError(
+            f"The recommender has {config.layers} layers, but {len(numbers)} were chosen for it: {numbers}."
+        )
+    return numbers
 
 
-def _with_lora(decoder: nn.Module, settings: LoraSettings | None) -> nn.Module:
-    if settings is None:
-        return decoder
-    from peft import LoraConfig, inject_adapter_in_model
-
-    return inject_adapter_in_model(
-        LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            target_modules=list(settings.targets),
-        ),
-        decoder,
-    )
+def _refuse_quantization(config: LLMRecommenderConfig) -> None:
+    if config.quantization != "none":
+        raise ValueError("Only a backbone's layers are quantised, as they are read: set quantization to none.")
 
 
 @torch.no_grad()

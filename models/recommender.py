@@ -38,6 +38,10 @@ class Recommender(nn.Module, ABC):
         users make a block: the result holds B x (V + 1) numbers.
         """
 
+    def for_inference(self) -> Self:
+        """Itself, changed into whatever computes the same function fastest; it will not be trained any more."""
+        return self
+
     @abstractmethod
     def to_config(self) -> dict[str, Any]:
         """JSON-able values from which `from_config` builds the same architecture; without `kind`."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -205,6 +206,7 @@ def fit_sasrec(
     seed: int,
     validate: Validate | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    state: Path | None = None,
 ) -> tuple[SASRec, TrainingOutcome]:
     """Train a SASRec from scratch.
 
@@ -216,6 +218,7 @@ def fit_sasrec(
         seed: fixes the initial weights, the order of batches, and dropout.
         validate: see `models.training.train`.
         callbacks: see `models.training.train`.
+        state: see `models.training.train`.
 
     Raises:
         ValueError: if an item is outside 1..V, or no sequence has two items.
@@ -230,5 +233,6 @@ def fit_sasrec(
         validate=validate,
         seed=seed,
         callbacks=callbacks,
+        state=state,
     )
     return model, outcome

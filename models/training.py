@@ -1,34 +1,29 @@
-"""One training loop for every model that learns: `transformers.Trainer` with our batches, validation and stopping.
+"""Training any model that learns: what is asked for, and how one training runs from its start to its outcome.
 
-Belongs here: the training configuration, loss terms, validation, the best weights, the stopping rules and the
-record of it all. Not here: any model or loss; what validation computes (a callable given from above); MLflow
-or progress bars (`TrainerCallback`s given from above); files (nothing is written).
+Belongs here: the configuration, what examples and validation promise, and the entry point. Not here: any model or
+loss; what validation computes (a callable given from above); MLflow or progress bars (`TrainerCallback`s given from
+above). The rest of the work is done in `training_loop.py` (the steps), `training_record.py` (curves, best weights),
+`training_state.py` (what outlives a kill) and `processes.py` (several processes).
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import TrainerCallback, TrainingArguments
 
-from models.batches import BucketedOrder
-from models.training_record import HISTORY_POINTS, METRIC, TrainingOutcome, TrainingRecord
+from models.processes import Processes
+from models.training_loop import Clock, Loop
+from models.training_record import HISTORY_POINTS, TrainingOutcome, TrainingRecord
+from models.training_state import StateDirectory, fingerprint
 
 __all__ = ["Examples", "TrainingConfig", "TrainingOutcome", "Validate", "train"]
 
@@ -47,7 +42,11 @@ class Examples(Protocol):
         """The number of rows, n."""
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """The keyword arguments of the model's `forward` for these rows (int64 [B]), with no Python loop over them."""
+        """The keyword arguments of the model's `forward` for these rows (int64 [B]), with no Python loop over them.
+
+        A scalar `share` among them is the rows' targets over those of as many average rows. The model multiplies its
+        loss, a mean over targets, by it; without one, the loss is a mean over rows.
+        """
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class TrainingConfig:
         learning_rate: the peak, reached after the warm-up.
         epochs: passes over the examples; fractions allowed. Exactly one of `epochs` and `max_steps` is given.
         max_steps: optimiser steps.
-        batch_size: rows a step.
+        batch_size: rows a step, those of all processes together.
         warmup_steps: steps of linear rise from 0.
         schedule: what follows the warm-up: `constant`, or `cosine` down to 0 at the last planned step.
         weight_decay: decoupled; not applied to biases and norms.
@@ -66,8 +65,11 @@ class TrainingConfig:
         evaluate_every: validation's rhythm, counted in `evaluate_in`; the last step is always validated.
         evaluate_in: `epochs` (fractions allowed) or `steps`.
         patience: stop after this many validations in a row without a new best; None never stops early.
-        max_minutes: stop at the first step that ends past this wall-clock time, validation included.
+        max_minutes: stop at the first step that ends past this wall-clock time, validation included, and the time
+            before a kill.
         precision: `bfloat16` computes in mixed precision (autocast); parameters stay as they are.
+        save_every_minutes: how often the state of the training is written, where one is asked for; also after
+            validations, and never so often that it takes more than a hundredth of the time (ours).
 
     Raises:
         ValueError: on a value out of range, naming what to change.
@@ -86,12 +88,13 @@ class TrainingConfig:
     patience: int | None = None
     max_minutes: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    save_every_minutes: float = 2.0
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError("Give exactly one of epochs and max_steps.")
         positive = "learning_rate epochs max_steps batch_size clip evaluate_every patience max_minutes"
-        for name in positive.split():
+        for name in (*positive.split(), "save_every_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be greater than 0, not {value}.")
@@ -115,11 +118,19 @@ def train(
     validate: Validate | None = None,
     seed: int,
     callbacks: Sequence[TrainerCallback] = (),
+    state: Path | None = None,
 ) -> TrainingOutcome:
     """Train the parameters of `model` that require a gradient, in place, on the GPU where there is one.
 
     At the end the model holds the weights of its best validation (the last ones without `validate`). The same
     seed gives the same result on the CPU with the same number of threads.
+
+    With `state`, a training that was killed goes on from the last state that it wrote, and ends as if it had not been:
+    call it again with a model made as the first time.
+
+    Under `accelerate launch` all processes call this alike, and end with the same weights and outcome. Each trains on
+    its part of every batch; dropout aside, the result is that of one process, to rounding. The main process alone
+    validates, calls the callbacks and writes.
 
     Args:
         model: its `forward(**examples.batch(rows))` returns a dict of scalars: `loss`, and any terms worth a curve.
@@ -128,12 +139,17 @@ def train(
         config: how to train.
         validate: called with the model every `config.evaluate_every`; it switches to evaluation mode itself.
         seed: fixes dropout and the order of batches (not the initial weights, which are the caller's).
-        callbacks: observers. `on_log` brings `loss`, the terms, `learning_rate` and `grad_norm`;
-            `on_evaluate` brings what `validate` returned.
+        callbacks: observers. `on_log` brings `loss`, the terms, `learning_rate` and `grad_norm`; `on_evaluate` brings
+            what `validate` returned. They may stop the training in `on_step_end` or `on_evaluate`. After a kill they
+            hear only what comes after the state; the outcome's history holds all.
+        state: a directory for this training alone, on a disk that all processes see; made where it is missing, and
+            removed at the end. A state of another training (configuration, seed, examples, model) or a damaged one is
+            not used, and the log says so.
 
     Raises:
-        ValueError: if there is nothing to train, or `validate` does not return `ndcg_at_10`.
-        FloatingPointError: if a loss term is not finite.
+        ValueError: if there is nothing to train, the processes can't share a batch equally or don't see the same
+            state, or `validate` does not return `ndcg_at_10`.
+        FloatingPointError: if a loss term or the gradient is not finite.
     """
     if len(examples) == 0:
         raise ValueError("There are no training examples; check the split that they come from.")
@@ -142,28 +158,37 @@ def train(
     steps_per_epoch = math.ceil(len(examples) / config.batch_size)
     steps = config.max_steps or math.ceil((config.epochs or 0) * steps_per_epoch)
     rhythm = config.evaluate_every * (steps_per_epoch if config.evaluate_in == "epochs" else 1)
-    record = TrainingRecord(config.patience)
-    clock = _Clock(record, max(1, round(rhythm)) if validate else None, config.max_minutes)
-    with tempfile.TemporaryDirectory() as unused:  # Trainer wants a directory, and leaves it empty
-        trainer = _Trainer(
+    with tempfile.TemporaryDirectory() as unused:  # Trainer wants a directory
+        arguments = _arguments(config, steps, seed, unused)
+        processes = _processes(arguments, config.batch_size)
+        states = None if state is None else _states(state, model, examples, config, seed, processes)
+        record = TrainingRecord(config.patience, tells=processes.main)
+        clock = Clock(record, processes, max(1, round(rhythm)) if validate else None, config.max_minutes, states)
+        loop = Loop(
             model,
-            _arguments(config, steps, seed, unused),
+            arguments,
             examples=examples,
-            callbacks=[clock, *callbacks],
+            batch_size=config.batch_size,
+            callbacks=[*(callbacks if processes.main else ()), clock],
             validate=validate,
             record=record,
+            processes=processes,
+            states=states,
         )
-        trainer.train()
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    record.restore_best(model)
-    return record.outcome(trainer.state, rows=len(examples), out_of_time=clock.out_of_time)
+        record.start(model)
+        loop.run(states.find() if states else None)
+    loop.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    record.restore_best()
+    if states and processes.main:
+        states.remove()
+    processes.wait()  # no process may find a state that is about to be removed
+    return record.outcome(loop.state, rows=len(examples), out_of_time=clock.out_of_time)
 
 
 def _arguments(config: TrainingConfig, steps: int, seed: int, directory: str) -> TrainingArguments:
     return TrainingArguments(
         output_dir=directory,
         max_steps=steps,
-        per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup_steps,
         lr_scheduler_type="cosine" if config.schedule == "cosine" else "constant_with_warmup",
@@ -181,119 +206,24 @@ def _arguments(config: TrainingConfig, steps: int, seed: int, directory: str) ->
         eval_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
+        ddp_broadcast_buffers=False,  # the item embeddings are one: large, and the same everywhere
     )
 
 
-class _Trainer(Trainer):
-    """Trainer with whole batches, named loss terms, and a callable in place of an evaluation data set."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        arguments: TrainingArguments,
-        *,
-        examples: Examples,
-        callbacks: list[TrainerCallback],
-        validate: Validate | None,
-        record: TrainingRecord,
-    ) -> None:
-        super().__init__(
-            model,
-            arguments,
-            data_collator=_unchanged,
-            train_dataset=_WholeBatches(examples),
-            callbacks=callbacks,
+def _processes(arguments: TrainingArguments, batch_size: int) -> Processes:
+    processes = Processes(arguments.process_index, arguments.world_size, arguments.device)
+    if batch_size % processes.count:
+        raise ValueError(
+            f"batch_size counts the rows of all processes together, so {processes.count} processes can't share "
+            f"{batch_size}: make it a multiple of {processes.count}, or launch another number of processes."
         )
-        self.remove_callback(PrinterCallback)
-        self.model_accepts_loss_kwargs = False
-        self._examples, self._validate, self._record = examples, validate, record
-        self._term_sums: dict[str, float] = {}
-        self._steps_summed = 0
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:  # noqa: ARG002 (Trainer's hook)
-        return BucketedOrder(self._examples.lengths, self.args.per_device_train_batch_size, self.args.seed)
-
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
-        """The model's own `loss`; all its terms are summed until the next log."""
-        terms: dict[str, Tensor] = model(**inputs)
-        for name, term in terms.items():
-            value = float(term.detach())
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"The training's {name} became {value} at step {self.state.global_step + 1}, at a learning "
-                    f"rate of {self._get_learning_rate():.3g}. Try a learning rate 3 to 10 times smaller, more "
-                    f"warmup_steps, or precision float32."
-                )
-            self._term_sums[name] = self._term_sums.get(name, 0.0) + value
-        self._steps_summed += 1
-        return terms["loss"]
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The mean of every term since the last log; Trainer's closing summary is left out."""
-        if "train_runtime" in logs:
-            return
-        terms = {name: total / self._steps_summed for name, total in self._term_sums.items()}
-        self._term_sums, self._steps_summed = {}, 0
-        self._record.add(self.state, terms)
-        super().log(logs | terms, start_time)
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Ask the floor above how good the model is; stop when it no longer gets better."""
-        model = self.model
-        if self._validate is None or model is None:
-            return {}
-        start = time.monotonic()
-        metrics = self._validate(model)
-        if METRIC not in metrics:
-            raise ValueError(f"validate must return {METRIC}, but returned {', '.join(metrics) or 'nothing'}.")
-        self._record.add_validation(model, float(metrics[METRIC]), time.monotonic() - start)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        if self._record.out_of_patience:
-            self.control.should_training_stop = True
-        return metrics
+    return processes
 
 
-class _WholeBatches(Dataset):
-    """Lets torch's DataLoader ask for a whole batch at once."""
-
-    def __init__(self, examples: Examples) -> None:
-        self._examples = examples
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitems__(self, rows: list[int]) -> dict[str, Tensor]:
-        return self._examples.batch(np.asarray(rows, dtype=np.int64))
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
-
-
-class _Clock(TrainerCallback):
-    """Says after each step whether to validate, and whether the time is up."""
-
-    def __init__(self, record: TrainingRecord, evaluate_steps: int | None, max_minutes: float | None) -> None:
-        self._record = record
-        self._evaluate_steps = evaluate_steps
-        self._max_seconds = math.inf if max_minutes is None else 60 * max_minutes
-        self.out_of_time = False
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._record.start()
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,  # noqa: ARG002 (Trainer passes it)
-        state: TrainerState,
-        control: TrainerControl,
-        **_: Any,
-    ) -> None:
-        if self._record.elapsed() > self._max_seconds and state.global_step < state.max_steps:
-            self.out_of_time = control.should_training_stop = True
-        last = control.should_training_stop or state.global_step >= state.max_steps
-        if self._evaluate_steps and (last or state.global_step % self._evaluate_steps == 0):
-            control.should_evaluate = True
-        control.should_log |= last or control.should_evaluate
+def _states(
+    directory: Path, model: nn.Module, examples: Examples, config: TrainingConfig, seed: int, processes: Processes
+) -> StateDirectory:
+    choices = asdict(config)
+    del choices["save_every_minutes"]  # which changes no result
+    parts = fingerprint(model, examples, choices, seed=seed, processes=processes)
+    return StateDirectory(directory, parts, 60 * config.save_every_minutes)

@@ -1,6 +1,7 @@
 """What is written down while a model trains: its curves, its best weights, and the outcome.
 
-Belongs here: keeping the books. Not here: deciding what to do next (`training.py`).
+Belongs here: keeping the books, and handing them over to a training that goes on with them. Not here: deciding what to
+do next (`training.py`), and files (`training_state.py`).
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class TrainingOutcome:
             (means over the steps since the point before), and `ndcg_at_10` where it was validated.
         steps: optimiser steps taken.
         epochs: passes over the examples.
-        seconds: wall-clock time in all.
+        seconds: wall-clock time in all, that before an interruption included.
         validation_seconds: how much of it was validation.
         samples_per_second: rows a second of training, validation not counted.
         best_step: the step whose weights are now in the model; None without validation.
@@ -56,24 +57,73 @@ class TrainingOutcome:
 
 
 class TrainingRecord:
-    """The books of one training: its curve, its best weights, and how long it has not got better."""
+    """The books of one training: its curve, its best weights, and how long it has not got better.
 
-    def __init__(self, patience: int | None) -> None:
-        self._patience = patience
+    Args:
+        patience: see `training.TrainingConfig`.
+        tells: whether lines are written to the log.
+    """
+
+    def __init__(self, patience: int | None, *, tells: bool = True) -> None:
+        self._patience, self._tells = patience, tells
         self._history: list[dict[str, float]] = []
         self._best: dict[str, float] | None = None
         self._best_weights: dict[str, Tensor] = {}
         self._not_better = 0
         self._validation_seconds = 0.0
-        self.start()
 
-    def start(self) -> None:
-        """Set the clock to 0."""
+    def start(self, model: nn.Module) -> None:
+        """Look at the model as it is before the training, on its device, and set the clock to 0."""
+        persistent = model.state_dict().keys()
+        self._model = model
+        self._buffers_before = {
+            name: (buffer, buffer._version)  # noqa: SLF001  # torch's count of the changes made to a tensor
+            for name, buffer in model.named_buffers()
+            if name in persistent
+        }
         self._started = self._told = time.monotonic()
 
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the start, an interruption not counted."""
         return time.monotonic() - self._started
+
+    def changed(self) -> dict[str, Tensor]:
+        """Everything that training changes: parameters with a gradient, and buffers that something was written to."""
+        trained: dict[str, Tensor] = dict(self._model.named_parameters())
+        trained = {name: weights for name, weights in trained.items() if weights.requires_grad}
+        seen = {weights.data_ptr() for weights in trained.values()}
+        for name, buffer in self._model.named_buffers():
+            if name in self._buffers_before and buffer.data_ptr() not in seen:
+                before, version = self._buffers_before[name]
+                if buffer.data_ptr() != before.data_ptr() or buffer._version != version:  # noqa: SLF001  # see start
+                    trained[name] = buffer
+        return trained
+
+    def values(self) -> dict[str, Any]:
+        """The books as they are, but for the best weights; JSON-able."""
+        return {
+            "history": self._history,
+            "best": next((index for index, point in enumerate(self._history) if point is self._best), None),
+            "not_better": self._not_better,
+            "seconds": self.elapsed(),
+            "validation_seconds": self._validation_seconds,
+        }
+
+    @property
+    def best_weights(self) -> Mapping[str, Tensor]:
+        """The weights of the best validation so far."""
+        return self._best_weights
+
+    def go_on(self, values: Mapping[str, Any], weights: Mapping[str, Tensor], best: Mapping[str, Tensor]) -> None:
+        """Take over the `values`, the `changed` weights and the `best_weights` of a training that was interrupted."""
+        self._put(weights)
+        self._history = list(values["history"])
+        self._best = None if values["best"] is None else self._history[values["best"]]
+        own = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        self._best_weights = {name: tensor.to(own[name].device) for name, tensor in best.items()}
+        self._not_better = values["not_better"]
+        self._validation_seconds = values["validation_seconds"]
+        self._started = time.monotonic() - values["seconds"]
 
     @property
     def out_of_patience(self) -> bool:
@@ -86,7 +136,7 @@ class TrainingRecord:
         self._history.append({"step": state.global_step, "epoch": epoch, "seconds": seconds} | terms)
         self._tell(state)
 
-    def add_validation(self, model: nn.Module, value: float, seconds: float) -> None:
+    def add_validation(self, value: float, seconds: float) -> None:
         """Note the last point's validation metric, and keep a copy of the weights if they are the best so far."""
         if math.isnan(value):
             raise ValueError(f"The validation's {METRIC} is not a number; check that there are validation users.")
@@ -94,16 +144,19 @@ class TrainingRecord:
         self._history[-1][METRIC] = value
         if self._best is None or value > self._best[METRIC]:
             self._best, self._not_better = self._history[-1], 0
-            self._best_weights = {name: tensor.detach().clone() for name, tensor in _changing(model)}
+            self._best_weights = {name: tensor.detach().clone() for name, tensor in self.changed().items()}
         else:
             self._not_better += 1
 
-    def restore_best(self, model: nn.Module) -> None:
+    def restore_best(self) -> None:
         """Put the best weights back into the model; without a validation it stays as it is."""
-        with torch.no_grad():
-            for name, tensor in _changing(model):
-                if name in self._best_weights:
-                    tensor.copy_(self._best_weights[name])
+        self._put(self._best_weights)
+
+    @torch.no_grad()
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        own = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)
 
     def outcome(self, state: TrainerState, *, rows: int, out_of_time: bool) -> TrainingOutcome:
         """Close the books; `rows` is the number of examples."""
@@ -119,7 +172,8 @@ class TrainingRecord:
             best_ndcg_at_10=None if self._best is None else self._best[METRIC],
             stopped=self._why_stopped(state, out_of_time=out_of_time),
         )
-        logger.info("training %s after %s", outcome.stopped, self._line(state))
+        if self._tells:
+            logger.info("training %s after %s", outcome.stopped, self._line(state))
         return outcome
 
     def _why_stopped(
@@ -140,7 +194,7 @@ class TrainingRecord:
 
     def _tell(self, state: TrainerState) -> None:
         """One line to the log, at most every few seconds."""
-        if time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+        if self._tells and time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             logger.info("%s", self._line(state))
 
@@ -149,9 +203,3 @@ class TrainingRecord:
         terms = [f"{name} {value:.4f}" for name, value in point.items() if name not in NOT_TERMS]
         best = [] if self._best is None else [f"best {METRIC} {self._best[METRIC]:.4f} at step {self._best['step']}"]
         return ", ".join([f"step {state.global_step}/{state.max_steps}", *terms, *best, f"{self.elapsed():.0f} s"])
-
-
-def _changing(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Everything that training changes: parameters with a gradient, and buffers."""
-    yield from ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
-    yield from model.named_buffers()

@@ -46,7 +46,7 @@ def test_the_paper_profile_runs_on_the_meta_device() -> None:
     two item adapters: 14.2 % by its own numbers, against the 13 % of its abstract.
     """
     profile = load_profile("paper", "cloth")
-    e4srec = LLMRecommenderConfig(layers=32, lora=profile.teacher.model.lora)
+    e4srec = LLMRecommenderConfig(layers=32, tuned=profile.teacher.model.tuned)
     billions = {}
     for name, model in (("E4SRec", e4srec), ("teacher", profile.teacher.model), ("student", profile.student.model)):
         with torch.device("meta"):

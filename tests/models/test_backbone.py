@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
-from models.backbone import BackboneConfig, build_backbone, count_parameters, load_decoder
+from models.backbone import BackboneConfig, build_backbone, count_parameters
+from models.decoder import load_decoder, load_tokenizer
 from models.language_model import Blocks, packed_blocks, train_tokenizer
 from models.prompt import AFTER_ITEMS, BEFORE_ITEMS
 from models.training import TrainingConfig
@@ -127,8 +126,8 @@ def test_pretraining_on_no_text_is_refused_and_leaves_nothing(texts: list[str], 
 
 def test_scratch_needs_no_text(tmp_path: Path) -> None:
     build_backbone(SCRATCH, list, tmp_path / "backbone", seed=0)
-    _, tokenizer = load_decoder(tmp_path / "backbone", 1)
-    assert tokenizer.encode("anything").ids
+    assert load_decoder(tmp_path / "backbone", (1,))
+    assert load_tokenizer(tmp_path / "backbone").encode("anything").ids
 
 
 def test_local_replaces_what_is_there(scratch: Path, tmp_path: Path) -> None:
@@ -175,50 +174,7 @@ def test_local_refuses_what_is_no_backbone(
     assert not target.exists()
 
 
-@pytest.mark.parametrize("layers", [1, 3, None])
-def test_first_layers_equal_the_truncated_whole_model(scratch: Path, layers: int | None) -> None:
-    decoder, _ = load_decoder(scratch, layers)
-    reference = LlamaForCausalLM.from_pretrained(scratch).model
-    reference.layers = reference.layers[:layers]
-    reference.config.num_hidden_layers = len(reference.layers)
-    ids = torch.arange(20).reshape(2, 10)
-    with torch.inference_mode():
-        expected = reference(ids).last_hidden_state
-        torch.testing.assert_close(decoder(ids).last_hidden_state, expected, rtol=0, atol=0)
-        by_embedding = decoder(inputs_embeds=reference.embed_tokens(ids)).last_hidden_state
-    torch.testing.assert_close(by_embedding, expected, rtol=0, atol=0)
-    assert len(decoder.layers) == (layers or 4)
-    assert not hasattr(decoder, "lm_head")
-
-
-def test_only_the_needed_tensors_are_read(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-
-    class Spy:
-        def __init__(self, path: Path, framework: str) -> None:
-            self.file = safe_open(path, framework=framework)
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def keys(self) -> list[str]:
-            return list(self.file.keys())
-
-        def get_tensor(self, name: str) -> torch.Tensor:
-            read.append(name)
-            return self.file.get_tensor(name)
-
-    monkeypatch.setattr("safetensors.safe_open", Spy)
-    load_decoder(scratch, 2)
-    layers = {name.split(".")[2] for name in read if ".layers." in name}
-    assert layers == {"0", "1"}
-    assert sorted(name for name in read if ".layers." not in name) == ["model.embed_tokens.weight", "model.norm.weight"]
-
-
-def test_shards_are_read_through_their_index(scratch: Path, tmp_path: Path) -> None:
+def test_shards_are_copied_with_their_index(scratch: Path, tmp_path: Path) -> None:
     path = copy_without(scratch, tmp_path / "given", drop="model.safetensors")
     tensors = load_file(scratch / "model.safetensors")
     names = sorted(tensors)
@@ -227,7 +183,7 @@ def test_shards_are_read_through_their_index(scratch: Path, tmp_path: Path) -> N
         save_file({name: tensors[name] for name in names if index[name] == shard}, path / shard)
     (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     build_backbone(BackboneConfig(source="local", path=path), list, tmp_path / "backbone", seed=0)
-    whole, sharded = load_decoder(scratch, 3)[0], load_decoder(tmp_path / "backbone", 3)[0]
+    whole, sharded = load_decoder(scratch), load_decoder(tmp_path / "backbone")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, sharded.state_dict()[name])
 
@@ -236,22 +192,6 @@ def test_parameters_are_counted_from_the_headers(scratch: Path) -> None:
     """A layer has 4 square maps, 3 of the feed-forward net and 2 norms; the tied table counts once."""
     a_layer = 4 * 16 * 16 + 3 * 16 * 24 + 2 * 16
     assert count_parameters(scratch) == 320 * 16 + 4 * a_layer + 16
-
-
-@pytest.mark.parametrize("layers", [0, 5])
-def test_asking_for_layers_that_are_not_there(scratch: Path, layers: int) -> None:
-    with pytest.raises(ValueError, match="ask for 1 to 4"):
-        load_decoder(scratch, layers)
-
-
-def test_a_missing_tensor_is_named(scratch: Path, tmp_path: Path) -> None:
-    path = copy_without(scratch, tmp_path / "given", drop="model.safetensors")
-    tensors = load_file(scratch / "model.safetensors")
-    del tensors["model.layers.1.mlp.up_proj.weight"]
-    save_file(tensors, path / "model.safetensors")
-    assert load_decoder(path, 1)
-    with pytest.raises(ValueError, match=r"lacks 1 tensors .* layers.1.mlp.up_proj.weight"):
-        load_decoder(path, 2)
 
 
 @pytest.fixture(scope="module")

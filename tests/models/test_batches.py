@@ -4,20 +4,22 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.batches import BucketedOrder
+from models.batches import BucketedBatches
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 3))
 def test_every_row_once_an_epoch(lengths: list[int], batch_size: int, epoch: int) -> None:
-    order = BucketedOrder(np.array(lengths), batch_size, seed=1)
+    order = BucketedBatches(np.array(lengths), batch_size, seed=1)
     order.set_epoch(epoch)
-    assert sorted(order) == list(range(len(lengths)))
-    assert len(order) == len(lengths)
+    batches = list(order)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    assert [len(rows) for rows in batches[:-1]] == [batch_size] * (len(order) - 1)
+    assert 0 < len(batches[-1]) <= batch_size
 
 
 def test_batches_hold_like_lengths() -> None:
     lengths = np.random.default_rng(0).permutation(np.repeat(np.arange(1, 11), 8))
-    batches = lengths[list(BucketedOrder(lengths, batch_size=8, seed=0))].reshape(10, 8)
+    batches = lengths[np.stack(list(BucketedBatches(lengths, batch_size=8, seed=0)))]
     assert (batches == batches[:, :1]).all()
     assert (np.diff(batches[:, 0]) < 0).any(), "batches must not come sorted by length"
 
@@ -26,9 +28,9 @@ def test_order_changes_with_the_epoch_and_the_seed_only() -> None:
     lengths = np.random.default_rng(0).integers(1, 9, 100)
 
     def order(seed: int, epoch: int) -> list[int]:
-        rows = BucketedOrder(lengths, 16, seed)
+        rows = BucketedBatches(lengths, 16, seed)
         rows.set_epoch(epoch)
-        return list(rows)
+        return np.concatenate(list(rows)).tolist()
 
     assert order(0, 1) == order(0, 1)
     assert order(0, 1) != order(0, 2)
@@ -39,5 +41,6 @@ def test_rows_that_fill_no_batch_are_not_the_longest() -> None:
     lengths = np.arange(101)
     left_out = set()
     for seed in range(20):
-        left_out.add(list(BucketedOrder(lengths, 10, seed))[-1])
+        (row,) = list(BucketedBatches(lengths, 10, seed))[-1]
+        left_out.add(row)
     assert len(left_out) > 10

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.catalogue_loss import catalogue_cross_entropy
+from models.catalogue_loss import catalogue_cross_entropy, catalogue_divergence
 
 N, D, V = 23, 5, 17
 
@@ -116,3 +116,31 @@ def test_no_target_and_other_widths_are_refused() -> None:
         catalogue_cross_entropy(torch.zeros(0, D), torch.zeros(V, D), torch.zeros(0, dtype=torch.int64))
     with pytest.raises(ValueError, match="width 4"):
         catalogue_cross_entropy(torch.zeros(2, D), torch.zeros(V, 4), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, None])
+def test_divergence_and_its_gradients_are_torchs(chunk: int | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    h_ND, table_VD, other_NE, other_table_VE = (
+        torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((7, 4), (12, 4), (7, 3), (12, 3))
+    )
+    h_ND.requires_grad_()
+    table_VD.requires_grad_()
+    log_p, log_q = (
+        torch.log_softmax(h @ table[1:].T, 1) for h, table in ((h_ND, table_VD), (other_NE, other_table_VE))
+    )
+    expected = torch.nn.functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
+    found = catalogue_divergence(h_ND, table_VD, other_NE, other_table_VE, chunk=chunk)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(3 * found, (h_ND, table_VD)), torch.autograd.grad(3 * expected, (h_ND, table_VD))
+    )
+
+
+def test_divergence_of_a_prediction_from_itself_is_zero_and_of_other_catalogues_is_refused() -> None:
+    h_ND, table_VD = torch.randn(3, 4), torch.randn(6, 4)
+    assert catalogue_divergence(h_ND, table_VD, h_ND, table_VD).item() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="the same positions and items"):
+        catalogue_divergence(h_ND, table_VD, h_ND, table_VD[:5])
+    with pytest.raises(ValueError, match="the same positions and items"):
+        catalogue_divergence(h_ND[:0], table_VD, h_ND[:0], table_VD)

@@ -10,81 +10,35 @@ from torch import Tensor, nn
 
 from models.backbone import BackboneConfig, build_backbone
 from models.checkpoint import load_recommender, save_recommender
-from models.distillation import (
-    Distillation,
-    DistillationConfig,
-    block_ends,
-    cosine_similarity,
-    fit_student,
-    fit_teacher,
-    multi_supervision,
-    squared_distance,
-)
+from models.decoder import load_decoder
+from models.distillation import Distillation, DistillationConfig, OnlineDistillation
+from models.fitting import Course, Ingredients, fit_online, fit_student, fit_teacher
+from models.layer_choice import block_influence, choose_layers
 from models.llm_recommender import LLMRecommender, LLMRecommenderConfig, LoraSettings, NextItemExamples
 from models.sequences import Sequences
 from models.training import TrainingConfig
 
 N_ITEMS = 30
-TEACHER = LLMRecommenderConfig(layers=4, max_items=6, lora=LoraSettings(rank=4, alpha=8, dropout=0.0))
+TEACHER = LLMRecommenderConfig(layers=4, max_items=6, tuned=LoraSettings(rank=4, alpha=8, dropout=0.0))
 STUDENT = replace(TEACHER, layers=2)
 TWO_BLOCKS = DistillationConfig(blocks=2, lambda_norm=0.01, lambda_ms=0.1)
 TRAINING = TrainingConfig(learning_rate=0.01, max_steps=60, batch_size=64)
 
 
-def test_blocks_end_at_equal_depths() -> None:
-    assert block_ends(8, 4) == (2, 4, 6, 8)
-    assert block_ends(4, 4) == (1, 2, 3, 4)
-    assert block_ends(5, 1) == (5,)
-    with pytest.raises(ValueError, match=r"6 layers can't be cut into 4 .* one of 1, 2, 3, 6"):
-        block_ends(6, 4)
-
-
-def test_cosine_similarity_of_known_angles() -> None:
-    """Block 1: the same direction, and opposite ones; block 2: a right angle, and 60 degrees."""
-    teacher = [torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])]
-    student = [torch.tensor([[5.0, 0.0], [0.0, -3.0]]), torch.tensor([[0.0, 7.0], [1.0, math.sqrt(3)]])]
-    assert cosine_similarity(teacher, student).item() == pytest.approx((1 - 1 + 0 + 0.5) / 4)
-
-
-def test_squared_distance_is_squared_and_averaged() -> None:
-    """25 = 3^2 + 4^2 and 4 = 2^2, over the width; then the mean over two blocks and two positions."""
-    teacher = [torch.tensor([[3.0, 4.0], [1.0, 1.0]]), torch.tensor([[0.0, 0.0], [0.0, 0.0]])]
-    student = [torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]])]
-    assert squared_distance(teacher, student).item() == pytest.approx((25 + 0 + 4 + 0) / 4)
-
-
-def test_multi_supervision_is_the_mean_of_the_blocks_cross_entropies() -> None:
-    """Block 1 is undecided between two items: log 2 for both users. Block 2 gives them odds of 3:1 and 1:3."""
-    items = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]])
-    users = [torch.zeros(2, 2), torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])]
-    loss = multi_supervision(users, items, torch.tensor([1, 2]))
-    block = [math.log(2), (math.log(4 / 3) + math.log(4)) / 2]
-    assert loss.item() == pytest.approx(sum(block) / 2)
-
-
-def test_terms_vanish_when_the_student_is_the_teacher() -> None:
-    states = [torch.randn(3, 5), torch.randn(3, 5)]
-    assert cosine_similarity(states, states).item() == pytest.approx(1, abs=1e-6)
-    assert squared_distance(states, states).item() == 0
-
-
-@pytest.mark.parametrize("term", [cosine_similarity, squared_distance])
 @pytest.mark.parametrize(
-    ("teacher", "student"),
+    "change",
     [
-        ([], []),
-        ([torch.ones(2, 3)], [torch.ones(2, 3)] * 2),
-        ([torch.ones(2, 4)], [torch.ones(2, 3)]),
-        ([torch.ones(1, 3)], [torch.ones(2, 3)]),
+        {"blocks": 0},
+        {"lambda_cos": -1.0},
+        {"lambda_norm": math.nan},
+        {"lambda_ms": -0.1},
+        {"lambda_kl": -1.0},
+        {"scale": "mine"},
+        {"states": "both"},
+        {"start": "nowhere"},
+        {"layers": "last"},
+        {"layers": "interval", "start": "random"},
     ],
-)
-def test_terms_refuse_missing_or_other_states(term: object, teacher: list[Tensor], student: list[Tensor]) -> None:
-    with pytest.raises(ValueError, match="states of the same shapes for every block"):
-        term(teacher, student)  # type: ignore[operator]
-
-
-@pytest.mark.parametrize(
-    "change", [{"blocks": 0}, {"lambda_cos": -1.0}, {"lambda_norm": math.nan}, {"lambda_ms": -0.1}]
 )
 def test_config_refuses_bad_values(change: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
@@ -239,7 +193,7 @@ def test_another_width_is_refused(backbone: Path, item_table: Tensor, tmp_path: 
 
 def test_items_of_other_splits_are_refused(backbone: Path, item_table: Tensor, sequences: Sequences) -> None:
     with pytest.raises(ValueError, match="31 rows, but 40 items and the padding need 41"):
-        fit_teacher(sequences, 40, item_table, backbone, TEACHER, TRAINING, seed=0)
+        Ingredients(sequences, 40, item_table, backbone)
 
 
 @pytest.mark.parametrize(
@@ -265,23 +219,18 @@ def test_teacher_and_student_learn_who_follows_whom(
         assert isinstance(model, LLMRecommender)
         return {"ndcg_at_10": accuracy(model)}
 
-    teacher, outcome = fit_teacher(
-        sequences, N_ITEMS, item_table, backbone, replace(TEACHER, objective=objective), TRAINING, seed=0
-    )
+    ingredients = Ingredients(sequences, N_ITEMS, item_table, backbone)
+    teacher, outcome = fit_teacher(ingredients, replace(TEACHER, objective=objective), TRAINING, Course(seed=0))
     assert outcome.history[0]["ce"] == pytest.approx(math.log(N_ITEMS), abs=1.5)
     assert np.mean([point["loss"] for point in outcome.history[-5:]]) < loss
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     student, outcome = fit_student(
-        sequences,
-        N_ITEMS,
-        item_table,
-        backbone,
+        ingredients,
         replace(STUDENT, objective=objective),
         TRAINING,
+        Course(seed=0, validate=validate),
         teacher=teacher,
         distillation=TWO_BLOCKS,
-        seed=0,
-        validate=validate,
     )
     first, last = (next(p for p in points if "loss" in p) for points in (outcome.history, outcome.history[::-1]))
     for name in ("loss", "ce", "ms", "norm"):
@@ -294,6 +243,132 @@ def test_teacher_and_student_learn_who_follows_whom(
 
     save_recommender(student, tmp_path / "student", {})
     assert torch.equal(load_recommender(tmp_path / "student").score(ONE_OF_EACH), student.score(ONE_OF_EACH))
+
+
+@pytest.mark.parametrize("states", ["normed", "raw"])
+def test_the_released_scale_sums_over_blocks_and_does_not_square(
+    backbone: Path, item_table: Tensor, sequences: Sequences, states: str
+) -> None:
+    """PAPER's defects 6: with B blocks the terms are B times and B - 1 times the averages."""
+    teacher, student = make(TEACHER, backbone, item_table, 0), make(STUDENT, backbone, item_table, 1)
+    config = replace(TWO_BLOCKS, scale="released", states=states, lambda_cos=0.7, lambda_norm=0.03, lambda_ms=0.5)
+    pair = Distillation(student, teacher, config, seed=3)
+    batch = NextItemExamples(sequences, student.settings).batch(np.arange(8))
+    terms = pair(**batch)
+    normed = states == "normed"
+    pairs = [
+        (
+            teacher.supervised_states(batch["items"], batch["lengths"], (t,), normed=normed)[0],
+            student.supervised_states(batch["items"], batch["lengths"], (s,), normed=normed)[0],
+        )
+        for t, s in ((2, 1), (4, 2))
+    ]
+    cosines = [sum(torch.dot(t[i], s[i]) / (t[i].norm() * s[i].norm()) for i in range(8)) / 8 for t, s in pairs]
+    lengths = [sum((t[i] - s[i]).norm() for i in range(8)) / 8 for t, s in pairs]
+    loss = terms["ce"] + 0.7 * sum(1 - c for c in cosines) + 0.03 * sum(lengths) + 0.5 * terms["ms"]
+    assert terms["loss"].item() == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_logit_distillation_adds_the_divergence_of_the_two_predictions(
+    backbone: Path, item_table: Tensor, sequences: Sequences
+) -> None:
+    teacher, student = make(TEACHER, backbone, item_table, 0), make(STUDENT, backbone, item_table, 1)
+    config = DistillationConfig(blocks=2, lambda_cos=0, lambda_norm=0, lambda_ms=0, lambda_kl=0.5)
+    batch = NextItemExamples(sequences, student.settings).batch(np.arange(8))
+    terms = Distillation(student, teacher, config, seed=3)(**batch)
+    log_q, log_p = (
+        torch.log_softmax(
+            model.output_adapter(model.supervised_states(batch["items"], batch["lengths"], (depth,))[0])
+            @ item_table[1:].T,
+            dim=1,
+        )
+        for model, depth in ((teacher, 4), (student, 2))
+    )
+    divergence = (log_q.exp() * (log_q - log_p)).sum(1).mean()
+    assert terms["kl"].item() == pytest.approx(divergence.item(), rel=1e-4)
+    assert terms["loss"].item() == pytest.approx((terms["ce"] + 0.5 * divergence).item(), rel=1e-4)
+    assert "ms" not in terms
+
+
+def test_without_a_term_that_compares_no_teacher_is_needed(
+    backbone: Path, item_table: Tensor, sequences: Sequences
+) -> None:
+    alone = DistillationConfig(blocks=2, lambda_cos=0, lambda_norm=0, lambda_ms=1)
+    terms = terms_of(Distillation(make(STUDENT, backbone, item_table), None, alone, seed=0), sequences)
+    assert terms.keys() == {"loss", "ce", "ms"}
+    with pytest.raises(ValueError, match="compare the student with a teacher"):
+        Distillation(make(STUDENT, backbone, item_table), None, TWO_BLOCKS, seed=0)
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_online_the_teacher_learns_from_its_own_loss_and_from_the_student_only_where_told_so(
+    backbone: Path, item_table: Tensor, sequences: Sequences, detached: bool
+) -> None:
+    teacher, student = make(TEACHER, backbone, item_table, 0), make(STUDENT, backbone, item_table, 1)
+    pair = OnlineDistillation(student, teacher, TWO_BLOCKS, detached=detached, seed=0)
+    batch = NextItemExamples(sequences, student.settings).batch(np.arange(8))
+    terms = pair(**batch)
+    terms["loss"].backward()
+    online = teacher.output_adapter.weight.grad.clone(), teacher.input_adapter.weight.grad.clone()
+    teacher.zero_grad()
+    alone = teacher(**batch)
+    alone["loss"].backward()
+    assert terms["teacher_ce"].item() == pytest.approx(alone["ce"].item(), rel=1e-5)
+    # the output adapter stands behind the states that are compared; the input adapter before them
+    torch.testing.assert_close(online[0], teacher.output_adapter.weight.grad)
+    assert torch.allclose(online[1], teacher.input_adapter.weight.grad, rtol=1e-4) == detached
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_online_both_learn(backbone: Path, item_table: Tensor, sequences: Sequences, detached: bool) -> None:
+    objective = {"objective": "all_positions"}
+    student, outcome = fit_online(
+        Ingredients(sequences, N_ITEMS, item_table, backbone),
+        replace(STUDENT, **objective),
+        TRAINING,
+        Course(seed=0),
+        distillation=replace(TWO_BLOCKS, lambda_kl=0.1),
+        teacher_config=replace(TEACHER, **objective),
+        detached=detached,
+    )
+    assert accuracy(student) > 0.9
+    assert outcome.history[-1]["teacher_ce"] < outcome.history[0]["teacher_ce"] / 2
+
+
+def test_where_the_students_layers_come_from(backbone: Path, item_table: Tensor, sequences: Sequences) -> None:
+    """After no training to speak of: the first weights, but for one step at next to no learning rate."""
+    still = TrainingConfig(learning_rate=1e-12, max_steps=1, batch_size=8)
+    teacher = make(TEACHER, backbone, item_table)
+    ingredients = Ingredients(sequences, N_ITEMS, item_table, backbone, histories=ONE_OF_EACH)
+
+    def started(**choices: str) -> LLMRecommender:
+        config = replace(TWO_BLOCKS, **choices)
+        student, _ = fit_student(ingredients, STUDENT, still, Course(seed=0), distillation=config, teacher=teacher)
+        return student
+
+    def second_layer(model: LLMRecommender) -> Tensor:
+        return model.decoder.layers[1].self_attn.q_proj.weight
+
+    layers = load_decoder(backbone, (1, 2, 3, 4)).get_submodule("layers")
+    assert torch.equal(second_layer(started()), layers[1].self_attn.q_proj.weight)
+    assert torch.equal(second_layer(started(layers="interval")), layers[3].self_attn.q_proj.weight)
+    of_teacher = started(start="teacher")
+    assert torch.equal(of_teacher.input_adapter.weight, teacher.input_adapter.weight)
+    assert not any(
+        torch.equal(second_layer(started(start="random")), layer.self_attn.q_proj.weight) for layer in layers
+    )
+    strongest = choose_layers("influence", 4, 2, block_influence(teacher, ONE_OF_EACH))
+    chosen = second_layer(started(start="teacher", layers="influence"))
+    assert torch.equal(chosen, layers[strongest[1] - 1].self_attn.q_proj.weight)
+    with pytest.raises(ValueError, match="needs a teacher"):
+        fit_student(
+            ingredients,
+            STUDENT,
+            still,
+            Course(seed=0),
+            distillation=DistillationConfig(blocks=2, lambda_cos=0, lambda_norm=0, start="teacher"),
+            teacher=None,
+        )
 
 
 ONE_OF_EACH = Sequences.from_lists([[(n - 1) % N_ITEMS + 1, n % N_ITEMS + 1] for n in range(N_ITEMS)])

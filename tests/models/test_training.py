@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 from models import training_record
 from models.training import TrainingConfig, train
+from models.training_state import StateDirectory
 
 
 class Numbers:
@@ -233,6 +234,19 @@ def test_a_loss_that_is_not_finite_stops_and_says_what_to_try(value: float) -> N
         train(Point(), Numbers([value, value]), config(), seed=0)
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change() -> None:
+    """sqrt has the value 0 and an infinite slope at 0."""
+
+    class Cliff(Point):
+        def forward(self, x_B: Tensor) -> dict[str, Tensor]:
+            return {"loss": self.weight.abs().sqrt().sum() + x_B.sum()}
+
+    model = Cliff()
+    with pytest.raises(FloatingPointError, match=r"gradient's norm became (nan|inf) at step 1, .*rate of 0\.1.*Try a"):
+        train(model, Numbers([3.0, 3.0]), config(), seed=0)
+    assert model.weight.item() == 0.0
+
+
 def test_mixed_precision_leaves_no_trace_on_the_model() -> None:
     model = Point()
     forward = model.forward
@@ -242,13 +256,98 @@ def test_mixed_precision_leaves_no_trace_on_the_model() -> None:
     assert model.weight.item() > 0
 
 
-def test_nothing_is_written_or_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("state", [None, Path("states") / "of this"])
+def test_nothing_is_left_or_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], state: Path | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    train(Point(), Numbers([3.0, 3.0]), config(), validate=Scripted(*[0.0] * 4), seed=0)
-    assert list(tmp_path.iterdir()) == []
+    train(Point(), Numbers([3.0, 3.0]), config(), validate=Scripted(*[0.0] * 4), seed=0, state=state)
+    assert [path for path in tmp_path.rglob("*") if path.name != "states"] == []
     assert capfd.readouterr() == ("", "")
+
+
+class Interrupts(TrainerCallback):
+    """Breaks off after a step, its validation and its save."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            raise InterruptedError
+
+
+@pytest.fixture
+def _saved_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StateDirectory, "due", lambda self, validated: True)
+
+
+@pytest.mark.usefixtures("_saved_after_each_step")
+def test_the_time_before_an_interruption_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still; before the interruption it went on by 50 seconds, of 60 that there are."""
+    now = [0.0]
+    monkeypatch.setattr(training_record.time, "monotonic", lambda: now[0])
+
+    class Passes(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            now[0] += 25
+
+    def trained(*callbacks: TrainerCallback) -> Any:
+        return train(
+            Point(),
+            Numbers([3.0, 3.0]),
+            config(max_minutes=1),
+            seed=0,
+            state=tmp_path,
+            callbacks=[*callbacks, Passes()],
+        )
+
+    with pytest.raises(InterruptedError):
+        trained(Interrupts(2))
+    now[0] += 1000
+    outcome = trained()
+    assert (outcome.steps, outcome.stopped, outcome.seconds) == (3, "max_minutes", 75)
+    assert [point["seconds"] for point in outcome.history] == [25, 50, 75]
+
+
+@pytest.mark.usefixtures("_saved_after_each_step")
+def test_what_was_not_logged_yet_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point every two steps; the interruption falls between the two."""
+    monkeypatch.setattr("models.training.HISTORY_POINTS", 2)
+    values = [1.0, 2.0, 4.0, 8.0]
+    unbroken = train(Point(), Numbers(values), config(batch_size=1), seed=0)
+    with pytest.raises(InterruptedError):
+        train(Point(), Numbers(values), config(batch_size=1), seed=0, state=tmp_path, callbacks=[Interrupts(3)])
+    outcome = train(Point(), Numbers(values), config(batch_size=1), seed=0, state=tmp_path)
+    assert [point["step"] for point in outcome.history] == [2, 4]
+    assert [point["loss"] for point in outcome.history] == [point["loss"] for point in unbroken.history]
+
+
+@pytest.mark.usefixtures("_saved_after_each_step")
+def test_buffers_that_training_writes_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedError):
+        train(Point(), Numbers([3.0, 3.0]), config(), seed=0, state=tmp_path, callbacks=[Interrupts(3)])
+    model = Point()
+    train(model, Numbers([3.0, 3.0]), config(), seed=0, state=tmp_path)
+    assert model.steps.item() == 4
+
+
+@pytest.mark.usefixtures("_saved_after_each_step")
+@pytest.mark.parametrize(
+    ("seed", "changes", "goes_on"),
+    [
+        (0, {}, True),
+        (0, {"save_every_minutes": 9.0}, True),
+        (1, {}, False),
+        (0, {"learning_rate": 0.2}, False),
+    ],
+)
+def test_only_the_same_training_goes_on(tmp_path: Path, seed: int, changes: dict[str, Any], goes_on: bool) -> None:
+    with pytest.raises(InterruptedError):
+        train(Point(), Numbers([3.0, 3.0]), config(), seed=0, state=tmp_path, callbacks=[Interrupts(3)])
+    listener = Listener()
+    train(Point(), Numbers([3.0, 3.0]), config(**changes), seed=seed, state=tmp_path, callbacks=[listener])
+    assert [log["step"] for log in listener.logs] == ([4] if goes_on else [1, 2, 3, 4])
 
 
 def test_one_readable_line_a_while(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +371,7 @@ def test_one_readable_line_a_while(caplog: pytest.LogCaptureFixture, monkeypatch
         ({"batch_size": 0}, "batch_size"),
         ({"patience": 0}, "patience"),
         ({"max_minutes": -1.0}, "max_minutes"),
+        ({"save_every_minutes": 0.0}, "save_every_minutes"),
         ({"warmup_steps": -1}, "warmup_steps"),
         ({"schedule": "linear"}, "schedule must be constant or cosine, not 'linear'"),
         ({"evaluate_in": "hours"}, "evaluate_in"),

@@ -1,0 +1,218 @@
+"""The layers of a decoder as the recommender runs them: one after another, behind a prompt that is remembered.
+
+Belongs here: a pass through the layers, what each token may attend to, and the prompt's keys and values. Not here: how
+layers are read from disk (`decoder.py`), or what tokens go in and which states are read (`llm_recommender.py`).
+
+The layers are called one by one, in place of the decoder's own forward pass: so the states between them come out
+before the final norm, a remembered prompt goes together with gradient checkpointing, and no token table is needed.
+`check_runs` holds both to the same result for each decoder that is loaded.
+
+Letters: B users, P prompt tokens, S tokens after them, H width, h heads of the keys, d width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import is_
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+PromptMemory = list[tuple[Tensor, Tensor]]
+"""The prompt's keys and values in each layer, both [1, h, P, d] (59 tokens, 4 layers of LLaMA-7B, float32: 7.7 MB)."""
+
+
+class LayerStack(nn.Module):
+    """The layers of a decoder, and its rotary positions; the token table and the final norm stay outside.
+
+    Args:
+        decoder: its layers are taken over.
+        checkpointing: in training, keep the states between layers only, and compute what is inside them anew for the
+            backward pass.
+    """
+
+    def __init__(self, decoder: PreTrainedModel, *, checkpointing: bool = False):
+        super().__init__()
+        layers = decoder.get_submodule("layers")
+        assert isinstance(layers, nn.ModuleList)
+        self.layers = layers
+        self.rotary_emb = decoder.get_submodule("rotary_emb")
+        self.windows = attention_windows(decoder.config)
+        self._checkpointing = checkpointing
+        for flag in ("is_loaded_in_8bit", "is_loaded_in_4bit"):
+            setattr(self, flag, getattr(decoder, flag, False))  # by which peft knows bitsandbytes' maps
+        self._kept: _KeptPrompt | None = None
+
+    def forward(self, tokens_BSH: Tensor, wanted: Sequence[int], prompt: PromptMemory | None = None) -> list[Tensor]:
+        """The residual stream [B, S, H] after each layer in `wanted` (0 is the input), none of them normed.
+
+        Layers deeper than the deepest wanted are not run. Attention is causal. With `prompt`, from `remember`, the
+        tokens come after it: they see all of it, and their positions count on from its end.
+        """
+        around = _Surroundings(self, tokens_BSH, 0 if prompt is None else prompt[0][0].shape[2])
+        state_BSH, kept = tokens_BSH, {0: tokens_BSH}
+        for index, layer in enumerate(self.layers[: max(wanted)]):
+            call = around.caller(layer, index, _Remembered(*prompt[index]) if prompt else None)
+            if self._checkpointing and self.training and torch.is_grad_enabled():
+                state_BSH = checkpoint(call, state_BSH, use_reentrant=False)
+            else:
+                state_BSH = call(state_BSH)
+            if index + 1 in wanted:
+                kept[index + 1] = state_BSH
+        return [kept[number] for number in wanted]
+
+    def remember(self, prompt_PH: Tensor) -> PromptMemory:
+        """What later tokens need of a prompt.
+
+        In training, or with gradients, it is computed at each call, so that gradients flow through it. Otherwise it is
+        computed once and kept until the weights, the prompt, the precision or the device change.
+        """
+        if self.training or torch.is_grad_enabled():
+            return self._compute_memory(prompt_PH)
+        made_from = [prompt_PH, *self.layers.parameters(), *self.layers.buffers()]
+        if self._kept is None or not self._kept.still_holds(made_from):
+            self._kept = _KeptPrompt(made_from, _state_of(made_from), self._compute_memory(prompt_PH))
+        return self._kept.memory
+
+    def train(self, mode: bool = True) -> Self:
+        """As for any module; training on makes the kept prompt void."""
+        if mode:
+            self._kept = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": None}  # a copy computes its own: its tensors count their changes anew
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._kept = None  # a move to another device or precision doesn't count as a change of the tensors
+        return super()._apply(fn, recurse)
+
+    def _compute_memory(self, prompt_PH: Tensor) -> PromptMemory:
+        around = _Surroundings(self, prompt_PH[None], 0)
+        state_1PH, memory = prompt_PH[None], []
+        for index, layer in enumerate(self.layers):
+            recorder = _Recorder()
+            state_1PH = around.caller(layer, index, recorder)(state_1PH)
+            memory.append((recorder.keys, recorder.values))
+        return memory
+
+
+def attention_windows(config: PreTrainedConfig) -> list[int | None]:
+    """For each layer how many tokens, itself included, a token sees; None where it sees all before it.
+
+    Raises:
+        ValueError: if a layer attends in another way.
+    """
+    window = getattr(config, "sliding_window", None)
+    everywhere = "full_attention" if window is None else "sliding_attention"
+    kinds = getattr(config, "layer_types", None) or [everywhere] * config.num_hidden_layers
+    if odd := set(kinds) - {"full_attention", "sliding_attention"}:
+        raise ValueError(f"its layers use {', '.join(sorted(odd))}")
+    return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
+@torch.no_grad()
+def check_runs(decoder: PreTrainedModel, *, tolerance: float, tokens: int = 6) -> None:
+    """Run random tokens through the decoder's own forward pass, and through a `LayerStack` with half of them as prompt.
+
+    Raises:
+        ValueError: if the states differ by more than `tolerance` of their length: the decoder does more than to pass
+            states from layer to layer.
+    """
+    training = decoder.training
+    decoder.eval()  # without dropout
+    generator = torch.Generator().manual_seed(0)
+    tokens_1SH = torch.randn(1, tokens, decoder.config.hidden_size, generator=generator).to(decoder.device)
+    expected_1SH = decoder(inputs_embeds=tokens_1SH, use_cache=False).last_hidden_state
+    half, stack = tokens // 2, LayerStack(decoder)
+    (state_1SH,) = stack(tokens_1SH[:, half:], [len(stack.layers)], stack.remember(tokens_1SH[0, :half]))
+    difference_1SH = decoder.get_submodule("norm")(state_1SH) - expected_1SH[:, half:]
+    decoder.train(training)
+    if not difference_1SH.norm() <= tolerance * expected_1SH[:, half:].norm():
+        raise ValueError("its own forward pass does more than to run its layers one after another")
+
+
+class _Surroundings:
+    """What all layers of one pass share: positions and masks of S tokens that stand after `before` others."""
+
+    def __init__(self, stack: LayerStack, tokens_BSH: Tensor, before: int):
+        length, device = tokens_BSH.shape[1], tokens_BSH.device
+        self._position_ids = torch.arange(before, before + length, device=device)[None]
+        self._rotation = stack.rotary_emb(tokens_BSH, self._position_ids)
+        self._windows = stack.windows
+        self._masks = {window: _mask(window, before, length, device) for window in set(self._windows)}
+
+    def caller(self, layer: nn.Module, index: int, cache: _Remembered | _Recorder | None) -> Callable[[Tensor], Tensor]:
+        def call(state_BSH: Tensor) -> Tensor:
+            after_BSH: Tensor = layer(
+                state_BSH,
+                attention_mask=self._masks[self._windows[index]],
+                position_ids=self._position_ids,
+                position_embeddings=self._rotation,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+            return after_BSH
+
+        return call
+
+
+def _mask(window: int | None, before: int, length: int, device: torch.device) -> Tensor | None:
+    """bool [1, 1, S, before + S], true where a token may look; None where plain causal attention says the same."""
+    total = before + length
+    if before == 0 and (window is None or window >= total):
+        return None
+    distance_ST = torch.arange(before, total, device=device)[:, None] - torch.arange(total, device=device)
+    seen_ST = (distance_ST >= 0) if window is None else (distance_ST >= 0) & (distance_ST < window)
+    return seen_ST[None, None]
+
+
+class _Remembered:
+    """Stands where a layer expects transformers' cache: puts the prompt's keys and values before its own."""
+
+    def __init__(self, keys_1hPd: Tensor, values_1hPd: Tensor):
+        self._keys, self._values = keys_1hPd, values_1hPd
+
+    def update(self, keys_BhSd: Tensor, values_BhSd: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        users = len(keys_BhSd)
+        return (
+            torch.cat([self._keys.expand(users, -1, -1, -1), keys_BhSd], dim=2),
+            torch.cat([self._values.expand(users, -1, -1, -1), values_BhSd], dim=2),
+        )
+
+
+class _Recorder:
+    """Stands there too: keeps what the layer computes."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(self, keys_1hPd: Tensor, values_1hPd: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = keys_1hPd, values_1hPd
+        return keys_1hPd, values_1hPd
+
+
+@dataclass
+class _KeptPrompt:
+    """A prompt's memory, and the tensors it was made from as they were then."""
+
+    made_from: list[Tensor]
+    state: list[object]
+    memory: PromptMemory
+
+    def still_holds(self, tensors: list[Tensor]) -> bool:
+        same = len(tensors) == len(self.made_from) and all(map(is_, tensors, self.made_from))
+        return same and _state_of(tensors) == self.state
+
+
+def _state_of(tensors: list[Tensor]) -> list[object]:
+    """Changes when one of the tensors is written to, and with the precision that autocast asks for."""
+    device = tensors[0].device.type
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return [autocast, *(tensor._version for tensor in tensors)]  # noqa: SLF001 (torch offers no other counter)
