@@ -2,6 +2,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+USERS ?= 3000
+ITEMS ?= 1200
+OUT ?= synthetic
+SEED ?= 0
 DOMAIN ?= sample
 PROFILE ?= cpu
 DOMAINS ?=
@@ -17,7 +21,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run ui test bench check clean
+.PHONY: help setup demo run synth ui test bench check clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +38,9 @@ demo: $(READY)  ## the whole chain on synthetic data, minutes on two cores
 
 run: $(READY)  ## the whole chain: DOMAIN=… PROFILE=… [DOMAINS=own.yaml]
 	@$(BIN)/python -m orchestration run --domain '$(DOMAIN)' --profile '$(PROFILE)'
+
+synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=folder [SEED=…]
+	@$(BIN)/python -m orchestration synth --users '$(USERS)' --items '$(ITEMS)' --seed '$(SEED)' --out '$(OUT)'
 
 ui: $(READY)  ## Dagster (webserver and daemon) and MLflow, until Ctrl-C
 	@$(BIN)/python -m orchestration ui --dagster-port $(DAGSTER_PORT) --mlflow-port $(MLFLOW_PORT)

@@ -1,14 +1,12 @@
-"""The data stage: raw files, interactions, sequences, splits, statistics. The work is done in `assets/amazon/`."""
+"""The data stage: raw files, interactions, texts, sequences, splits, statistics. Done in `assets/amazon/`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import polars as pl
 from dagster import (
     AssetCheckResult,
-    AssetCheckSeverity,
-    AssetCheckSpec,
     AssetExecutionContext,
     AssetOut,
     MetadataValue,
@@ -20,15 +18,18 @@ from pydantic import BaseModel
 
 from assets.amazon import sources, validation
 from assets.amazon.interactions import build_interactions
+from assets.amazon.metadata import read_metadata
 from assets.amazon.reviews import read_reviews
 from assets.amazon.sequences import build_sequences, tied_share
 from assets.amazon.sources import RawFile
-from assets.amazon.splits import data_version, leave_one_out, split_counts
+from assets.amazon.splits import cut_times, data_version, split_counts, split_interactions
 from assets.amazon.statistics import dataset_statistics as compute_statistics
-from assets.amazon.validation import CheckResult
+from assets.amazon.text import item_texts as join_texts
+from assets.checks import check_specs, last_record, report_checks
 from assets.conventions import DOMAINS, OWNERS, figure_metadata, frame_metadata, table_metadata
 from assets.domains import find_domain
 from assets.resources import Home
+from assets.tracking import MLflowTracking
 
 GROUP = "data"
 
@@ -43,6 +44,14 @@ def _table(description: str) -> AssetOut:
     )
 
 
+class Preparation(BaseModel):
+    """What became of the raw reviews: lines read and left out, and what each filter left."""
+
+    lines: int
+    quarantined: dict[str, int]
+    steps: list[dict[str, Any]]
+
+
 class DatasetStatistics(BaseModel):
     """The numbers that describe a domain's data, and the version of the splits they belong to."""
 
@@ -53,7 +62,7 @@ class DatasetStatistics(BaseModel):
 
 @asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"json"}, owners=OWNERS, io_manager_key="records")
 def raw_reviews(context: AssetExecutionContext, home: Home) -> RawFile:
-    """The reviews as published: gzip, one JSON object a line. Downloaded, local, or synthetic, as the domain says."""
+    """The reviews as published: one JSON object a line. Downloaded, local, or synthetic, as the domain says."""
     source = find_domain(context.partition_key).source
     raw = sources.fetch_reviews(source, home.raw(context.partition_key), context.log.info)
     context.add_output_metadata(_raw_metadata(raw))
@@ -74,43 +83,94 @@ def raw_metadata(context: AssetExecutionContext, home: Home) -> RawFile:
         "interactions": _table("user_id, item_id (from 1), rating, timestamp; filtered, in time order."),
         "users": _table("user_id and the raw reviewer id, in sorted raw-id order."),
         "items": _table("item_id (from 1; 0 is padding) and the raw ASIN, in sorted raw-id order."),
-        "quarantine": _table("Raw rows that could not be used, each with its line number and reason."),
+        "quarantine": _table("Lines of the reviews that could not be used, each with its number and the reason."),
+        "preparation": AssetOut(
+            description="What became of the raw reviews: lines, quarantine, and what each filter left.",
+            group_name=GROUP,
+            kinds={"json"},
+            owners=OWNERS,
+            io_manager_key="records",
+        ),
     },
     partitions_def=DOMAINS,
     check_specs=[
-        AssetCheckSpec(name, asset="interactions", description=text, blocking=True)
-        for name, text in validation.INTERACTION_CHECKS
+        *check_specs("quarantine", validation.RAW_CHECKS),
+        *check_specs("interactions", validation.INTERACTION_CHECKS),
     ],
 )
 def interactions(
-    context: AssetExecutionContext, raw_reviews: RawFile
-) -> Iterator[Output[pl.DataFrame] | AssetCheckResult]:
-    """Reviews that pass the domain's filters: rating, duplicates, k-core iterated to its fixed point."""
+    context: AssetExecutionContext, home: Home, tracking: MLflowTracking, raw_reviews: RawFile
+) -> Iterator[Output[pl.DataFrame] | Output[Preparation] | AssetCheckResult]:
+    """Reviews that pass the domain's filters: day, rating, duplicates, k-core."""
     domain = find_domain(context.partition_key)
     reviews, report = read_reviews(raw_reviews)
-    if report.bad_rows:
-        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in report.bad_rows.items())
-        context.log.warning(f"{report.quarantine.height:,} of {report.rows:,} lines quarantined: {reasons}")
-    built = build_interactions(reviews, domain.filters)
-    yield Output(
-        built.interactions,
-        "interactions",
-        metadata={
-            **frame_metadata(built.interactions),
-            "steps": table_metadata([asdict(step) for step in built.steps]),
-            "tied_share": tied_share(built.interactions),
-        },
-    )
-    yield Output(built.users, "users", metadata=frame_metadata(built.users))
-    yield Output(built.items, "items", metadata=frame_metadata(built.items))
+    context.log.info(f"{report.rows:,} lines read, {report.quarantine.height:,} quarantined")
     yield Output(
         report.quarantine,
         "quarantine",
         metadata={**frame_metadata(report.quarantine), "reasons": _counts(report.bad_rows)},
     )
-    yield from _as_dagster(
-        validation.check_interactions(built.interactions, built.users, built.items, domain.filters),
+    yield from report_checks(
+        context,
+        home,
+        tracking,
+        "quarantine",
+        validation.check_raw(report, domain.maximum_bad_share),
+        settings=domain.source.model_dump(mode="json"),
+    )
+    built = build_interactions(reviews, domain.filters)
+    steps = [asdict(step) for step in built.steps]
+    yield Output(
+        built.interactions,
         "interactions",
+        metadata={
+            **frame_metadata(built.interactions),
+            "steps": table_metadata(steps),
+            "tied_share": tied_share(built.interactions),
+        },
+    )
+    yield Output(built.users, "users", metadata=frame_metadata(built.users))
+    yield Output(built.items, "items", metadata=frame_metadata(built.items))
+    yield Output(Preparation(lines=report.rows, quarantined=report.bad_rows, steps=steps), "preparation")
+    yield from report_checks(
+        context,
+        home,
+        tracking,
+        "interactions",
+        validation.check_interactions(built.interactions, built.users, built.items, domain.filters),
+        settings=domain.filters.model_dump(mode="json"),
+        metrics={f"left/{name}": count for name, count in steps[-1].items() if name != "name"},
+    )
+
+
+@multi_asset(
+    outs={
+        "item_texts": _table("What is known of each item in words, free of HTML: title, brand, category, description."),
+        "metadata_quarantine": _table("Lines of the metadata that could not be used, with number and reason."),
+    },
+    partitions_def=DOMAINS,
+    check_specs=check_specs("item_texts", validation.ITEM_TEXT_CHECKS),
+)
+def item_texts(
+    context: AssetExecutionContext, home: Home, tracking: MLflowTracking, raw_metadata: RawFile, items: pl.DataFrame
+) -> Iterator[Output[pl.DataFrame] | AssetCheckResult]:
+    """The metadata joined to the items that are left; empty texts where the domain or the item has none."""
+    domain = find_domain(context.partition_key)
+    metadata, report = read_metadata(raw_metadata)
+    texts = join_texts(metadata, items)
+    yield Output(texts, "item_texts", metadata=frame_metadata(texts))
+    yield Output(
+        report.quarantine,
+        "metadata_quarantine",
+        metadata={**frame_metadata(report.quarantine), "reasons": _counts(report.bad_rows)},
+    )
+    yield from report_checks(
+        context,
+        home,
+        tracking,
+        "item_texts",
+        validation.check_item_texts(texts, items, report, domain.maximum_bad_share),
+        settings=domain.source.model_dump(mode="json"),
     )
 
 
@@ -120,16 +180,17 @@ def interactions(
     kinds={"polars", "parquet"},
     owners=OWNERS,
     io_manager_key="tables",
-    check_specs=[
-        AssetCheckSpec(name, asset="sequences", description=text, blocking=True)
-        for name, text in validation.SEQUENCE_CHECKS
-    ],
+    check_specs=check_specs("sequences", validation.SEQUENCE_CHECKS),
 )
-def sequences(interactions: pl.DataFrame) -> Iterator[Output[pl.DataFrame] | AssetCheckResult]:
+def sequences(
+    context: AssetExecutionContext, home: Home, tracking: MLflowTracking, interactions: pl.DataFrame
+) -> Iterator[Output[pl.DataFrame] | AssetCheckResult]:
     """One row a user: the items in time order, ties broken by a seeded hash, never by the file's order."""
     frame = build_sequences(interactions)
     yield Output(frame, metadata=frame_metadata(frame))
-    yield from _as_dagster(validation.check_sequences(frame), "sequences")
+    yield from report_checks(
+        context, home, tracking, "sequences", validation.check_sequences(frame, interactions), settings={}
+    )
 
 
 @asset(
@@ -138,23 +199,35 @@ def sequences(interactions: pl.DataFrame) -> Iterator[Output[pl.DataFrame] | Ass
     kinds={"polars", "parquet"},
     owners=OWNERS,
     io_manager_key="tables",
-    check_specs=[
-        AssetCheckSpec(name, asset="splits", description=text, blocking=True) for name, text in validation.SPLIT_CHECKS
-    ],
+    check_specs=check_specs("splits", validation.SPLIT_CHECKS),
 )
-def splits(sequences: pl.DataFrame) -> Iterator[Output[pl.DataFrame] | AssetCheckResult]:
-    """Leave-one-out: the last item of each user is the test target, the one before it the validation target."""
-    frame = leave_one_out(sequences)
-    version = data_version(frame)
+def splits(
+    context: AssetExecutionContext,
+    home: Home,
+    tracking: MLflowTracking,
+    interactions: pl.DataFrame,
+    sequences: pl.DataFrame,
+) -> Iterator[Output[pl.DataFrame] | AssetCheckResult]:
+    """Histories and targets: leave-one-out, or a global split in time, as the domain says."""
+    domain = find_domain(context.partition_key)
+    frame = split_interactions(interactions, sequences, domain.split)
     yield Output(
         frame,
         metadata={
             **frame_metadata(frame),
+            "split": domain.split.kind,
             "parts": _counts(split_counts(frame, users=sequences.height)),
-            "data_version": version,
+            "data_version": data_version(frame),
         },
     )
-    yield from _as_dagster(validation.check_splits(frame, sequences), "splits")
+    yield from report_checks(
+        context,
+        home,
+        tracking,
+        "splits",
+        validation.check_splits(frame, sequences, interactions, domain.split, domain.filters),
+        settings=domain.split.model_dump(mode="json"),
+    )
 
 
 @asset(
@@ -163,24 +236,38 @@ def splits(sequences: pl.DataFrame) -> Iterator[Output[pl.DataFrame] | AssetChec
     kinds={"polars"},
     owners=OWNERS,
     io_manager_key="records",
+    check_specs=check_specs("dataset_statistics", validation.DRIFT_CHECKS),
 )
 def dataset_statistics(
-    context: AssetExecutionContext, interactions: pl.DataFrame, sequences: pl.DataFrame, splits: pl.DataFrame
-) -> DatasetStatistics:
+    context: AssetExecutionContext,
+    home: Home,
+    tracking: MLflowTracking,
+    interactions: pl.DataFrame,
+    splits: pl.DataFrame,
+    preparation: Preparation,
+) -> Iterator[Output[DatasetStatistics] | AssetCheckResult]:
     """Users, items, interactions, density, history lengths, ties, the popularity curve and the time span."""
+    from evaluation.data_section import statistics_table
     from evaluation.figures import dataset_figure
 
-    values = compute_statistics(interactions, sequences, splits)
-    context.add_output_metadata(
-        {
-            "statistics": table_metadata([{"statistic": key, "value": str(value)} for key, value in values.items()]),
-            "figure": figure_metadata(dataset_figure(values), "History lengths and popularity"),
-        }
+    domain = find_domain(context.partition_key)
+    before = last_record(context, DatasetStatistics)
+    values = compute_statistics(interactions, splits, cut_times(interactions, domain.split))
+    yield Output(
+        DatasetStatistics(data_version=data_version(splits), synthetic=domain.synthetic, values=values),
+        metadata={
+            "statistics": table_metadata(statistics_table(values, domain.name, preparation.steps)),
+            "figure": figure_metadata(dataset_figure(values), "History lengths, popularity, time and ratings"),
+        },
     )
-    return DatasetStatistics(
-        data_version=data_version(splits),
-        synthetic=find_domain(context.partition_key).synthetic,
-        values=values,
+    yield from report_checks(
+        context,
+        home,
+        tracking,
+        "dataset_statistics",
+        validation.check_drift(values, before.values if before else None),
+        settings=domain.model_dump(mode="json"),
+        metrics={name: value for name, value in values.items() if isinstance(value, int | float)},
     )
 
 
@@ -198,14 +285,3 @@ def _raw_metadata(raw: RawFile) -> dict[str, Any]:
 
 def _counts(counts: dict[str, int]) -> Any:
     return table_metadata([{"what": what, "count": count} for what, count in counts.items()])
-
-
-def _as_dagster(results: Iterable[CheckResult], table: str) -> Iterator[AssetCheckResult]:
-    for result in results:
-        yield AssetCheckResult(
-            asset_key=table,
-            check_name=result.name,
-            passed=result.passed,
-            severity=AssetCheckSeverity.ERROR if result.critical else AssetCheckSeverity.WARN,
-            metadata={"observed": result.observed},
-        )

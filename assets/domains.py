@@ -6,14 +6,15 @@ How a domain is learned is the profile's business, not the domain's.
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from dagster import StaticPartitionsDefinition
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from assets.amazon.interactions import Filters
 from assets.amazon.sources import LocalSource, Source
+from assets.amazon.splits import LeaveOneOut, Split
 
 SHIPPED = Path(__file__).parents[1] / "orchestration" / "domains.yaml"
 VARIABLE = "SLMREC_DOMAINS"
@@ -27,13 +28,25 @@ class Domain(BaseModel):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
     source: Source
+    maximum_bad_share: float = Field(
+        0.001, ge=0, le=1, description="the run stops where a larger part of a raw file's lines can't be used (ours)"
+    )
     filters: Filters = Filters()
-    split: Literal["leave_one_out"] = "leave_one_out"
+    split: Split = LeaveOneOut()
 
     @property
     def synthetic(self) -> bool:
         """Whether the data are made by our own generator; shown wherever a number of it shows."""
-        return self.source.kind == "synthetic"
+        return self.source.kind == "synthetic" or (self.source.kind == "local" and self.source.synthetic)
+
+    @model_validator(mode="after")
+    def _split_in_time(self) -> "Domain":
+        if self.filters.order == "file" and self.split.kind == "temporal":
+            raise ValueError(
+                "a temporal split needs each user's items by time: set `order: time` in the filters, or split by "
+                "leave_one_out"
+            )
+        return self
 
 
 def load_domains() -> dict[str, Domain]:

@@ -66,6 +66,11 @@ def checkpoint_directory(domain: str, name: str) -> Path:
     return home() / "checkpoints" / domain / name
 
 
+def training_directory(domain: str, name: str) -> Path:
+    """The state of a training that is going on, or was killed; gone when it has ended well."""
+    return home() / "training" / domain / name
+
+
 def results_directory(domain: str) -> Path:
     """The result records of a domain."""
     return home() / "results" / domain
@@ -74,6 +79,11 @@ def results_directory(domain: str) -> Path:
 def report_directory(domain: str) -> Path:
     """The evaluation report of a domain."""
     return home() / "reports" / domain
+
+
+def data_docs_directory(domain: str) -> Path:
+    """What the checks found in a domain's data, as pages and as JSON."""
+    return home() / "data_docs" / domain
 
 
 def tables_directory() -> Path:

@@ -26,7 +26,7 @@ class RecommenderModel(PythonModel):
         """Load the checkpoint and the vocabulary that was logged with it."""
         from models.checkpoint import load_recommender
 
-        self.recommender = load_recommender(Path(context.artifacts["checkpoint"]))
+        self.recommender = load_recommender(Path(context.artifacts["checkpoint"])).for_inference()
         raw_ids = json.loads(Path(context.artifacts["item_ids"]).read_text(encoding="utf-8"))
         self.raw_ids = np.array([None, *raw_ids], dtype=object)
         self.numbers = {raw: number for number, raw in enumerate(raw_ids, start=1)}

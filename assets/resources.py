@@ -57,9 +57,17 @@ class Home(ConfigurableResource["Home"]):
         """The directory of one checkpoint."""
         return home.checkpoint_directory(domain, name)
 
+    def training(self, domain: str, name: str) -> Path:
+        """Where a training that is going on keeps its state."""
+        return home.training_directory(domain, name)
+
     def results(self, domain: str) -> Path:
         """Where the result records lie."""
         return home.results_directory(domain)
+
+    def data_docs(self, domain: str) -> Path:
+        """Where what the checks found lies."""
+        return home.data_docs_directory(domain)
 
     def report(self, domain: str) -> Path:
         """Where the report lies."""

@@ -1,7 +1,7 @@
 """The results: every recommender judged on the test targets under both protocols, and the report of the records."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,10 @@ from dagster import AssetExecutionContext, MarkdownMetadataValue, MetadataValue,
 from pydantic import BaseModel
 
 from assets.amazon.splits import data_version, histories, targets
+from assets.amazon.validation import read_stages
 from assets.conventions import DOMAINS, OWNERS, figure_metadata, table_metadata
-from assets.data import DatasetStatistics
-from assets.domains import find_domain
+from assets.data import DatasetStatistics, Preparation
+from assets.domains import Domain, find_domain
 from assets.home import write_atomically
 from assets.mlflow_store import dagster_run_url
 from assets.provenance import Checkpoint, require_same_data
@@ -22,8 +23,11 @@ from assets.tracking import MLflowTracking
 if TYPE_CHECKING:
     from assets.profiles import Profile
     from evaluation.cost import Cost
+    from evaluation.data_section import DataQuality
     from evaluation.records import CostRecord, ResultRecord
     from evaluation.records import Provenance as RecordProvenance
+    from evaluation.studies import Judged
+    from models.recommender import Recommender
 
 GROUP = "results"
 PAPER_WIDTH = 4096
@@ -58,6 +62,7 @@ def main_results(
     profile: ProfileResource,
     splits: pl.DataFrame,
     items: pl.DataFrame,
+    dataset_statistics: DatasetStatistics,
     popularity: Checkpoint,
     sasrec: Checkpoint,
     teacher: Checkpoint,
@@ -67,13 +72,16 @@ def main_results(
     chosen = profile.load(context.partition_key)
     version = data_version(splits)
     checkpoints = [popularity, sasrec, teacher, student]
+    split = split_in_words(find_domain(context.partition_key), dataset_statistics.values)
     for checkpoint in checkpoints:
         require_same_data(checkpoint, version)
     parameters = {"profile": chosen.name, **chosen.evaluation.model_dump()}
     with tracking.run(context, domain=context.partition_key, parameters=parameters) as run:
         run.log_dataset(f"{context.partition_key}/splits", splits, version)
         records = [
-            record for checkpoint in checkpoints for record in judge(context, checkpoint, splits, items.height, chosen)
+            judged.record
+            for checkpoint in checkpoints
+            for judged in judge(context, checkpoint, splits, items.height, chosen, split)
         ]
         paths = _write(records, home.results(context.partition_key))
         table = ResultTable(data_version=version, records=paths, metrics=means(records))
@@ -92,6 +100,7 @@ def evaluation_report(
     tracking: MLflowTracking,
     main_results: ResultTable,
     dataset_statistics: DatasetStatistics,
+    preparation: Preparation,
 ) -> Report:
     """One HTML file that opens without a network: tables, curves, a bar chart, and each number's provenance."""
     from evaluation.records import read_records
@@ -107,6 +116,7 @@ def evaluation_report(
         records,
         dataset_statistics.values,
         domain=context.partition_key,
+        quality=_quality(preparation, home.data_docs(context.partition_key)),
         links=_run_links(records, tracking),
     )
     path = home.report(context.partition_key) / "report.html"
@@ -124,43 +134,84 @@ def judge(
     splits: pl.DataFrame,
     n_items: int,
     profile: "Profile",
-) -> "list[ResultRecord]":
-    """Rank the test targets by one recommender, under both protocols: one record each."""
+    split: str,
+    recommender: "Recommender | None" = None,
+) -> "list[Judged]":
+    """Rank the test targets by one recommender, under both protocols: one result each; `split` in words.
+
+    `recommender` is judged in place of the checkpoint's own: one made of it without training, so without a curve.
+    """
     from evaluation.cost import measured
     from evaluation.metrics import summarise
     from evaluation.protocols import FullRanking, SampledRanking
     from evaluation.ranking import rank_targets
     from evaluation.records import ResultRecord
+    from evaluation.studies import Judged
     from models.checkpoint import load_recommender, read_training
 
     test, rules = splits.filter(pl.col("split") == "test"), profile.evaluation
     test_histories, test_targets = histories(test), targets(test)
-    recommender = load_recommender(checkpoint.directory)
+    history = () if recommender else tuple(read_training(checkpoint.directory)["history"])
+    recommender = (recommender or load_recommender(checkpoint.directory)).for_inference()
     protocols = [
         protocol.fit(test_histories, test_targets, n_items)
-        for protocol in (FullRanking(), SampledRanking(candidates=rules.candidates, seed=rules.seed))
+        for protocol in (
+            FullRanking(split=split),
+            SampledRanking(candidates=rules.candidates, seed=rules.seed, split=split),
+        )
     ]
     with measured() as cost:
         ranks = rank_targets(recommender, test_histories, test_targets, protocols)
     context.log.info(f"{checkpoint.name}: {test.height:,} users ranked in {cost.seconds:.1f} s")
     return [
-        ResultRecord(
-            recommender=checkpoint.name,
-            domain=checkpoint.domain,
-            synthetic=find_domain(checkpoint.domain).synthetic,
-            profile=profile.name,
-            protocol=protocol.to_dict(),
-            users=test.height,
-            items=n_items,
-            metrics=summarise(ranks[protocol.key], seed=rules.seed),
-            seeds={"training": profile.seed, "candidates": rules.seed, "bootstrap": rules.seed},
-            provenance=_provenance(checkpoint),
-            cost=_cost(checkpoint, cost),
-            history=tuple(read_training(checkpoint.directory)["history"]),
-            **_backbone(checkpoint, profile),
+        Judged(
+            ResultRecord(
+                recommender=checkpoint.name,
+                domain=checkpoint.domain,
+                synthetic=find_domain(checkpoint.domain).synthetic,
+                profile=profile.name,
+                protocol=protocol.to_dict(),
+                users=test.height,
+                items=n_items,
+                metrics=summarise(ranks[protocol.key], seed=rules.seed),
+                seeds={"training": profile.seed, "candidates": rules.seed, "bootstrap": rules.seed},
+                provenance=_provenance(checkpoint),
+                cost=_cost(checkpoint, cost),
+                history=history,
+                **_backbone(checkpoint, profile),
+            ),
+            ranks[protocol.key],
         )
         for protocol in protocols
     ]
+
+
+def split_in_words(domain: Domain, statistics: Mapping[str, Any]) -> str:
+    """Where the targets come from, and what of the data departs from the project's protocol."""
+    from evaluation.protocols import FILE_ORDER, LEAVE_ONE_OUT, global_temporal
+
+    if domain.split.kind == "temporal":
+        words = global_temporal(statistics["validation_from"], statistics["test_from"])
+    else:
+        words = FILE_ORDER if domain.filters.order == "file" else LEAVE_ONE_OUT
+    return "; ".join([words, *domain.filters.departures])
+
+
+def _quality(preparation: Preparation, data_docs: Path) -> "DataQuality":
+    """What became of the raw reviews, and what the checks found."""
+    from evaluation.data_section import Check, DataQuality
+
+    return DataQuality(
+        steps=preparation.steps,
+        lines=preparation.lines,
+        quarantine=preparation.quarantined,
+        checks=[
+            Check(asset=stage["stage"], name=name, **found)
+            for stage in read_stages(data_docs)
+            for name, found in stage["checks"].items()
+        ],
+        data_docs=(data_docs / "index.html").as_uri(),
+    )
 
 
 def means(records: "Sequence[ResultRecord]") -> dict[str, dict[str, dict[str, float]]]:

@@ -71,6 +71,8 @@ class MLflowTracking(ConfigurableResource[Any]):
         domain: str,
         parameters: Mapping[str, Any],
         tags: Mapping[str, str] | None = None,
+        asset: str | None = None,
+        parent: str | None = None,
     ) -> Iterator["TrackedRun"]:
         """The MLflow run of this materialisation, in experiment `slmrec/<domain>`.
 
@@ -83,9 +85,12 @@ class MLflowTracking(ConfigurableResource[Any]):
             domain: the experiment.
             parameters: nested settings, flattened with dots.
             tags: anything else to find it by.
+            asset: names the run where the step makes several assets, or trains several checkpoints; by default the
+                step's own.
+            parent: the id of the run that this one is a part of, and is shown beneath.
         """
         client = connect(home.mlflow_uri())
-        asset = context.asset_key.to_user_string()
+        asset = asset or context.asset_key.to_user_string()
         identity = {
             "slmrec.dagster_root_run": context.run.root_run_id or context.run.run_id,
             "slmrec.asset": asset,
@@ -96,6 +101,7 @@ class MLflowTracking(ConfigurableResource[Any]):
             "slmrec.dagster_run": context.run.run_id,
             "slmrec.dagster_url": dagster_url,
             "mlflow.note.content": f"[Dagster run {context.run.run_id}]({dagster_url})",
+            **({"mlflow.parentRunId": parent} if parent else {}),
             **(tags or {}),
         }
         experiment = ensure_experiment(client, domain)
@@ -168,6 +174,7 @@ class TrackedRun:
         self._domain = domain
         self._dagster_url = dagster_url
         self._waiting: list[Any] = []
+        self._heard_from: int | None = None
         self._sent_at = time.monotonic()
 
     @property
@@ -205,9 +212,14 @@ class TrackedRun:
             self.flush()
 
     def log_history(self, history: Sequence[Mapping[str, float]]) -> None:
-        """The curves of a training that is over: points as in `models.training.TrainingOutcome.history`."""
+        """The curves of a training that is over, as far as the callback hasn't brought them: what came before a kill.
+
+        Args:
+            history: points as in `models.training.TrainingOutcome.history`.
+        """
         for point in history:
-            self.log_metrics(training_metrics(point), step=int(point["step"]))
+            if self._heard_from is None or point["step"] < self._heard_from:
+                self.log_metrics(training_metrics(point), step=int(point["step"]))
 
     def callback(self) -> "TrainerCallback":
         """An observer for `models.training.train` that brings the curves while they grow."""
@@ -217,6 +229,8 @@ class TrackedRun:
 
         class Curves(TrainerCallback):
             def on_log(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:  # noqa: ARG002
+                if run._heard_from is None:
+                    run._heard_from = state.global_step
                 run.log_metrics(training_metrics(given["logs"]), step=state.global_step)
 
             def on_evaluate(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:  # noqa: ARG002

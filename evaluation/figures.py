@@ -1,4 +1,4 @@
-"""Figures of results, training and data: bars with intervals, curves, histograms; as SVG or PNG.
+"""Figures of results, training and data: bars with intervals, curves, small multiples; as SVG or PNG.
 
 Belongs here: drawing what records and statistics hold. Not here: computing any of it, or the page around it
 (`report.py`).
@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
@@ -24,9 +25,10 @@ INK, FAINT, PAPER = "#22272f", "#d5dae1", "#ffffff"
 """Text and lines, grids, background. The report replaces the first two by the page's own colours."""
 
 TERM_COLOURS = ("#2b7bba", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c939e")
+_CUTS = {"validation_from": TERM_COLOURS[4], "test_from": TERM_COLOURS[1]}
 _NOT_TERMS = {"step", "epoch", "seconds", "ndcg_at_10"}
-_WIDTH = 10.4
-_STYLE: dict[Any, Any] = {
+WIDTH = 10.4
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
@@ -58,8 +60,8 @@ def bar_chart(records: Sequence[ResultRecord]) -> Figure:
     """One panel a metric, one bar a recommender, with its 95 % interval; all records are of one protocol."""
     shown = ordered(records)
     places = np.arange(len(shown))[::-1]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 2 * (0.75 + 0.27 * len(shown))), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2 * (0.75 + 0.27 * len(shown))), layout="constrained")
         axes = figure.subplots(2, 3, sharey=True, gridspec_kw={"hspace": 0.08})
         for panel, (metric, title) in zip(axes.flat, METRIC_LABELS.items(), strict=True):
             _bars(panel, shown, places, metric)
@@ -84,8 +86,8 @@ def training_curves(history: Sequence[Mapping[str, float]], title: str) -> Figur
     if not history:
         raise ValueError(f"{title} has no training history, so there is no curve to draw.")
     terms = [name for name in dict.fromkeys(key for point in history for key in point) if name not in _NOT_TERMS]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.6))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.6))
         left, right = figure.add_axes((0.05, 0.19, 0.41, 0.69)), figure.add_axes((0.62, 0.19, 0.37, 0.69))
         left.set_title(f"{title}: loss")
         for place, name in enumerate(sorted(terms, key=lambda name: name != "loss")):
@@ -103,37 +105,32 @@ def training_curves(history: Sequence[Mapping[str, float]], title: str) -> Figur
     return figure
 
 
-def dataset_histograms(statistics: Mapping[str, Any]) -> Figure:
-    """Left, how many users have histories of which length; right, how interactions gather on popular items.
+def dataset_panels(statistics: Mapping[str, Any]) -> Figure:
+    """Four panels: lengths of histories, popularity of items, interactions over time, ratings.
 
     Args:
-        statistics: `history_length_histogram`, bin ("10-11") -> users, and `popularity_curve`, share of the items, most
-            popular first ("0.1") -> their share of the interactions.
+        statistics: the mappings of `dataset_statistics`, and where they are there `popularity_gini` and the days
+            `validation_from` and `test_from` of a temporal split, which are marked in the panel of time.
 
     Raises:
-        ValueError: if one of the two is missing or empty.
+        ValueError: if one of the mappings is missing or empty.
     """
-    lengths, shares = _mapping(statistics, "history_length_histogram"), _mapping(statistics, "popularity_curve")
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-        _histogram(left, lengths)
-        items = [0.0, *(100 * float(share) for share in shares)]
-        right.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-        right.plot(items, [0.0, *(100 * share for share in shares.values())], color=TERM_COLOURS[2])
-        right.set_title("Interactions on the most popular items")
-        right.set_xlabel("items, most popular first")
-        right.set_ylabel("of all interactions")
-        for axis in (right.xaxis, right.yaxis):
-            axis.set_major_locator(MultipleLocator(25))
-            axis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    names = ("history_length_histogram", "popularity_curve", "interactions_a_month", "rating_histogram")
+    lengths, shares, months, ratings = (_mapping(statistics, name) for name in names)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+        axes = figure.subplots(2, 2, width_ratios=(1.35, 1), gridspec_kw={"hspace": 0.08})
+        _histogram(axes[0, 0], lengths)
+        _popularity(axes[0, 1], shares, statistics.get("popularity_gini"))
+        _time(axes[1, 0], months, {name: str(statistics[name]) for name in _CUTS if name in statistics})
+        _ratings(axes[1, 1], ratings)
     return figure
 
 
 def svg(figure: Figure, name: str) -> str:
     """The figure as an `<svg>` element to be set inline; `name` keeps its ids apart from other figures'."""
     buffer = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
@@ -145,7 +142,7 @@ def svg(figure: Figure, name: str) -> str:
 def png(figure: Figure) -> bytes:
     """The figure on white, at twice the screen's resolution."""
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="png", dpi=144, facecolor=PAPER, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -156,8 +153,8 @@ def curve_png(history: Sequence[Mapping[str, float]], name: str) -> bytes:
 
 
 def dataset_figure(statistics: Mapping[str, Any]) -> bytes:
-    """`dataset_histograms` as PNG, for a UI that shows no SVG."""
-    return png(dataset_histograms(statistics))
+    """`dataset_panels` as PNG, for a UI that shows no SVG."""
+    return png(dataset_panels(statistics))
 
 
 def _bars(panel: Axes, records: Sequence[ResultRecord], places: np.ndarray, metric: str) -> None:
@@ -182,11 +179,62 @@ def _histogram(panel: Axes, counts: Mapping[str, int]) -> None:
     )
     panel.set_title("Length of the users' histories")
     panel.set_xlabel("items, targets included")
-    panel.set_ylabel("users")
     panel.tick_params(axis="x", labelsize=8)
+    _counted(panel, "users")
+
+
+def _counted(panel: Axes, what: str) -> None:
+    """The vertical axis counts, from 0; there are no vertical lines."""
+    panel.set_ylabel(what)
+    panel.set_ylim(bottom=0)
     panel.grid(axis="x", visible=False)
     panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     panel.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _popularity(panel: Axes, shares: Mapping[str, float], gini: float | None) -> None:
+    """The share of the interactions that the most popular items have, against equal popularity."""
+    items = [0.0, *(100 * float(share) for share in shares)]
+    panel.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    panel.plot(items, [0.0, *(100 * share for share in shares.values())], color=TERM_COLOURS[2])
+    panel.set_title("Interactions on the most popular items")
+    panel.set_xlabel("items, most popular first")
+    panel.set_ylabel("of all interactions")
+    if gini is not None:
+        panel.text(0.97, 0.06, f"Gini {gini:.2f}", ha="right", transform=panel.transAxes)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(MultipleLocator(25))
+        axis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+
+
+def _time(panel: Axes, months: Mapping[str, int], cuts: Mapping[str, str]) -> None:
+    """One step a month, as wide as the month; the cuts of a temporal split as upright lines."""
+    starts = np.array(list(months), dtype="datetime64[M]")
+    edges = np.append(starts, starts[-1] + 1).astype("datetime64[D]")
+    panel.stairs(list(months.values()), date2num(edges), fill=True, color=TERM_COLOURS[0])
+    for name, day in cuts.items():
+        text = f"{name.removesuffix('_from')} from {day}"
+        panel.axvline(date2num(np.datetime64(day)), label=text, color=_CUTS[name], linewidth=1.6)
+    if cuts:
+        panel.legend(loc="upper left", handlelength=1.3)
+    locator = AutoDateLocator(minticks=3, maxticks=8)
+    panel.xaxis.set_major_locator(locator)
+    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    panel.set_title("Interactions a month")
+    panel.tick_params(axis="x", pad=6)
+    _counted(panel, "interactions")
+
+
+def _ratings(panel: Axes, counts: Mapping[str, int]) -> None:
+    """One bar a rating, with its share above it; a bar is never wider than a third of the panel."""
+    total, spare = sum(counts.values()), max(0.0, (3 - len(counts)) / 2)
+    bars = panel.bar(list(counts), list(counts.values()), width=0.62, color=TERM_COLOURS[4])
+    panel.bar_label(bars, [f"{100 * count / total:.0f} %" for count in counts.values()], padding=2, fontsize=8.5)
+    panel.set_title("Ratings")
+    panel.set_xlabel("stars")
+    _counted(panel, "interactions")
+    panel.set_xlim(-0.5 - spare, len(counts) - 0.5 + spare)
+    panel.set_ylim(top=1.14 * max(counts.values()))
 
 
 def _mapping(statistics: Mapping[str, Any], name: str) -> Mapping[str, Any]:

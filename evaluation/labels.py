@@ -17,7 +17,7 @@ METRIC_LABELS = {
     "mrr": "MRR",
 }
 
-TERM_LABELS = {"ce": "L_ce", "cos": "D_cos", "norm": "D_norm", "ms": "L_ms"}
+TERM_LABELS = {"ce": "L_ce", "cos": "D_cos", "norm": "D_norm", "ms": "L_ms", "kl": "KL", "teacher_ce": "teacher's L_ce"}
 """The loss terms of `models.distillation` as the paper writes them; other terms keep their names."""
 
 RECOMMENDERS = {
@@ -92,6 +92,15 @@ def count(number: float) -> str:
     if number >= 1e9:
         return f"{number / 1e9:.2f} B"
     return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number:,.0f}"
+
+
+def percent(share: float, decimals: int, sign: str = "-") -> str:
+    """A share of 1 for readers.
+
+    >>> [percent(0.0248, 1), percent(-0.031, 1), percent(0.12, 0, sign="+")]
+    ['2.5 %', '−3.1 %', '+12 %']
+    """
+    return f"{100 * share:{sign}.{decimals}f} %".replace("-", "−")
 
 
 def memory(number: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The published numbers as data, each with its source and protocol, and an arithmetic check of them.
+"""The published numbers as data, each with its source, results with their protocol, and an arithmetic check of them.
 
 Belongs here: reading `paper.json` and telling which rows can't be right; no target is set by them. Not here:
 anything we measured (`records.py`).
@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["sampled", "full"]
 Verdict = Literal["sound", "edge", "broken", "untested"]
+Stage = Literal["read", "kept"]
 
 LOWEST, HIGHEST = 1 / math.log2(6), 1 / math.log2(3)
 """What a hit at rank 5 and one at rank 2 add to NDCG@5: the bounds of the mean gain of hits at ranks 2 to 5."""
 
 EDGE = 0.05
 """Nearer than this to a bound, nearly every hit beyond the first place would share one rank (ours)."""
+
+CORE = 5
+"""All published sets are 5-core: each user and each item has at least five interactions."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,44 @@ class PaperRow:
         return "sound" if LOWEST + EDGE <= self.ratio <= HIGHEST - EDGE else "edge"
 
 
+@dataclass(frozen=True)
+class DatasetCounts:
+    """How large a source says that a data set is.
+
+    Attributes:
+        domain: our name of the data.
+        label: the source in a word, for a column's head.
+        source: where it was published, and by which way it came to us.
+        stage: what was counted: the reviews as "read" from the release's file, or those "kept" by all filters.
+        counts: of "users", "items" and "interactions", those that the source gives.
+    """
+
+    domain: str
+    label: str
+    source: str
+    stage: Stage
+    counts: Mapping[str, int]
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are enough interactions for each user and each item to have `CORE`.
+
+        >>> DatasetCounts("d", "", "", "read", {"users": 100, "items": 60, "interactions": 499}).possible
+        False
+        """
+        most = max(self.counts.get("users", 0), self.counts.get("items", 0))
+        return self.counts["interactions"] >= CORE * most
+
+
+def published_counts(domain: str) -> list[DatasetCounts]:
+    """The published sizes of a domain's data; none for a domain that no paper used."""
+    return [
+        DatasetCounts(domain, table["label"], table["source"], table["stage"], table["counts"][domain])
+        for table in _contents()["datasets"]
+        if domain in table["counts"]
+    ]
+
+
 def published(domain: str) -> list[PaperRow]:
     """The published results on a domain, in the paper's order; none for a domain that no paper used."""
     return [row for row in paper_rows() if row.domain == domain]
@@ -82,7 +124,6 @@ def published(domain: str) -> list[PaperRow]:
 @cache
 def paper_rows() -> tuple[PaperRow, ...]:
     """Every published result of `paper.json`."""
-    tables = json.loads(Path(__file__).with_name("paper.json").read_text(encoding="utf-8"))["tables"]
     return tuple(
         PaperRow(
             recommender=row["recommender"],
@@ -97,10 +138,15 @@ def paper_rows() -> tuple[PaperRow, ...]:
             },
             half_unit=0.5 * 10.0 ** -table["decimals"] / _SCALE[table["unit"]],
         )
-        for table in tables
+        for table in _contents()["tables"]
         for row in table["rows"]
         for domain, values in row["values"].items()
     )
+
+
+@cache
+def _contents() -> Any:
+    return json.loads(Path(__file__).with_name("paper.json").read_text(encoding="utf-8"))
 
 
 _SCALE = {"percent": 100.0, "fraction": 1.0}

@@ -1,12 +1,13 @@
 """Protocols: against which candidates a user's target is ranked. A number without its protocol is no number.
 
-Belongs here: what the candidates are, and the protocol's description in words and as data. Not here: scoring
-and counting (`ranking.py`), which interactions are targets (the splits, on the floor above).
+Belongs here: what the candidates are, and the protocol's description in words and as data, the split's included. Not
+here: scoring and counting (`ranking.py`), cutting the interactions into histories and targets (on the floor above).
 
 Letters: B users, V items (ids 1..V), N sampled candidates, J draws a user.
 """
 
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,23 @@ from models.sequences import Sequences
 TIES = "against the target"
 """An item with the target's own score counts as ranked before it, so that constant scores earn nothing."""
 
+LEAVE_ONE_OUT = "leave-one-out"
+FILE_ORDER = "leave-one-out in the file's order (as the released code; leaks the catalogue number)"
+"""The raw files are sorted by catalogue number, so that "the next item" is mostly the next larger number."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _USER_STEP = np.uint64(0xD1342543DE82EF95)
+
+
+def global_temporal(validation_from: str, test_from: str) -> str:
+    """The words of a split by two days, the same for all users (Ji et al. 2020); a day is given as "2016-02-11".
+
+    Raises:
+        ValueError: if the test begins before the validation, or one isn't a day.
+    """
+    if date.fromisoformat(validation_from) > date.fromisoformat(test_from):
+        raise ValueError(f"The test can't begin on {test_from}, before the validation on {validation_from}.")
+    return f"global temporal (validation from {validation_from}, test from {test_from})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +42,11 @@ class FullRanking:
 
     Attributes:
         exclude_seen: leave out the items of the user's history, other than the target.
-        split: where targets come from, as the domain names it.
+        split: where targets come from: `LEAVE_ONE_OUT`, `FILE_ORDER` or `global_temporal(...)`.
     """
 
     exclude_seen: bool = True
-    split: str = "leave-one-out"
+    split: str = LEAVE_ONE_OUT
 
     @property
     def key(self) -> str:
@@ -68,13 +84,13 @@ class SampledRanking:
         candidates: N, besides the target.
         seed: of the draws.
         exclude_seen: draw only items that the user hasn't interacted with.
-        split: where targets come from, as the domain names it.
+        split: as in `FullRanking`.
     """
 
     candidates: int = 999
     seed: int = 2024
     exclude_seen: bool = True
-    split: str = "leave-one-out"
+    split: str = LEAVE_ONE_OUT
 
     def __post_init__(self) -> None:
         if self.candidates < 1:

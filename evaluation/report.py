@@ -1,7 +1,7 @@
 """The report of a domain, drawn from its result records: an HTML page that loads nothing, and a plain table.
 
-Belongs here: turning records and statistics into what the template shows. Not here: figures (`figures.py`),
-names and number formats (`labels.py`), the page's look (`templates/`), where the file lies.
+Belongs here: turning records into what the template shows. Not here: figures (`figures.py`), the section on the data
+(`data_section.py`), names and number formats (`labels.py`), the page's look (`templates/`), where the file lies.
 """
 
 import textwrap
@@ -14,8 +14,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from evaluation import figures, paper
-from evaluation.labels import METRIC_LABELS, by_protocol, colour, count, duration, label, memory, ordered
+from evaluation.data_section import DataQuality, data_section
+from evaluation.labels import METRIC_LABELS, by_protocol, colour, count, duration, label, memory, ordered, percent
 from evaluation.metrics import METRICS
+from evaluation.protocols import FILE_ORDER, LEAVE_ONE_OUT
 from evaluation.records import ResultRecord
 
 _HEADLINE = "ndcg_at_10"
@@ -27,18 +29,21 @@ def render_report(
     statistics: Mapping[str, Any],
     *,
     domain: str,
+    quality: DataQuality | None = None,
     links: Mapping[str, str] | None = None,
 ) -> str:
     """The report as one HTML page: CSS and figures are inline, and nothing is fetched.
 
     Args:
         records: of the domain, all recommenders and protocols.
-        statistics: the dataset's numbers by name; its histograms are drawn (`figures.dataset_histograms`).
+        statistics: the dataset's numbers by name; its mappings are drawn (`figures.dataset_panels`).
         domain: the data's name.
+        quality: what became of the raw reviews: filters, quarantine, checks.
         links: run id -> address in the Dagster or MLflow UI, for plain links.
 
     Raises:
-        ValueError: without records, or with records of another domain.
+        ValueError: without records, with records of another domain, or where a table would mix protocols or
+            the page splits.
     """
     _check(records, domain)
     groups = by_protocol(records)
@@ -68,8 +73,8 @@ def render_report(
             for record in singles
             if record.history
         ],
-        facts=_facts(statistics),
-        histograms=_inline(figures.dataset_histograms(statistics), "histograms"),
+        data=data_section(statistics, domain, quality or DataQuality()),
+        data_figure=_inline(figures.dataset_panels(statistics), "data"),
         costs=[_cost(record) for record in singles],
         hardware=sorted({f"Measured on {record.cost.hardware.words()}." for record in records}),
         provenance=[_provenance(record, links or {}) for group in groups.values() for record in group],
@@ -80,7 +85,11 @@ def results_table(records: Sequence[ResultRecord]) -> str:
     """Recommender x metric for the terminal, one table a protocol, each under its protocol in words.
 
     The best mean of each metric is starred; NDCG@10 comes with its 95 % interval.
+
+    Raises:
+        ValueError: if a table would mix protocols, or the tables of a domain splits.
     """
+    _refuse_mixed_protocols(records)
     tables = []
     for key, group in by_protocol(records).items():
         best = _best(group)
@@ -109,6 +118,21 @@ def _check(records: Sequence[ResultRecord], domain: str) -> None:
     others = sorted({record.domain for record in records} - {domain})
     if others:
         raise ValueError(f"A report of {domain!r} can't show results of {', '.join(others)}.")
+    _refuse_mixed_protocols(records)
+
+
+def _refuse_mixed_protocols(records: Sequence[ResultRecord]) -> None:
+    """One key is one table, under one protocol; the split isn't in the key, and is the same in all tables."""
+    words: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        words.setdefault((record.domain, record.key), set()).add(record.protocol["words"])
+        words.setdefault((record.domain, "the split"), set()).add(record.protocol["split"])
+    for (domain, key), found in words.items():
+        if len(found) > 1:
+            raise ValueError(
+                f"The results of {domain!r} were measured under different protocols, and no table may mix them "
+                f"({key}: {'; '.join(sorted(found))}): materialise `main_results` again for all recommenders."
+            )
 
 
 def _one_each(records: Sequence[ResultRecord]) -> list[ResultRecord]:
@@ -132,6 +156,12 @@ def _banners(records: Sequence[ResultRecord]) -> list[dict[str, str]]:
             "nothing about real users."
         )
         banners.append({"title": "Synthetic data.", "text": text})
+    if any(record.protocol["split"].startswith(FILE_ORDER) for record in records):
+        text = (
+            "Histories and targets follow the order of the raw file, which is by catalogue number, as in the released "
+            "code. The next item is then mostly the next larger number: no measure of a recommender's use."
+        )
+        banners.append({"title": "File order.", "text": text})
     small = [record for record in _one_each(records) if record.scaled_down]
     if small:
         names = ", ".join(label(record.recommender) for record in small)
@@ -163,11 +193,11 @@ def _tiles(group: Sequence[ResultRecord]) -> list[dict[str, str]]:
     ]
     parameters = {record.recommender: record.cost.parameters for record in group}
     if means.get("teacher") and "student" in means:
-        share = f"with {_percent(parameters['student'] / max(parameters['teacher'], 1), 0)} of its parameters"
+        share = f"with {percent(parameters['student'] / max(parameters['teacher'], 1), 0)} of its parameters"
         tiles.append(
             {
                 "title": "Student's share of its teacher's NDCG@10",
-                "figure": _percent(means["student"] / means["teacher"], 1),
+                "figure": percent(means["student"] / means["teacher"], 1),
                 "text": f"{means['student']:.4f} of {means['teacher']:.4f}, {share}",
             }
         )
@@ -175,7 +205,7 @@ def _tiles(group: Sequence[ResultRecord]) -> list[dict[str, str]]:
         tiles.append(
             {
                 "title": "Student against SASRec, NDCG@10",
-                "figure": _percent(means["student"] / means["sasrec"] - 1, 1, sign="+"),
+                "figure": percent(means["student"] / means["sasrec"] - 1, 1, sign="+"),
                 "text": f"{means['student']:.4f} against {means['sasrec']:.4f}",
             }
         )
@@ -184,7 +214,8 @@ def _tiles(group: Sequence[ResultRecord]) -> list[dict[str, str]]:
 
 def _protocol(key: str, group: Sequence[ResultRecord], domain: str) -> dict[str, Any]:
     best = _best(group)
-    published = [row for row in paper.published(domain) if key.startswith(row.kind)]
+    comparable = group[0].protocol["split"].startswith(LEAVE_ONE_OUT)
+    published = [row for row in paper.published(domain) if comparable and key.startswith(row.kind)]
     sources = {row.source for row in published}
     common = sources.pop() if len(sources) == 1 else ""
     return {
@@ -274,25 +305,6 @@ def _anchor(record: ResultRecord) -> str:
 def _best(group: Sequence[ResultRecord]) -> dict[str, str]:
     """Metric -> the recommender with the highest mean; the first in order where they tie."""
     return {metric: max(group, key=lambda record: record.metrics[metric]["mean"]).recommender for metric in METRICS}
-
-
-def _facts(statistics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The statistics that are single values; the others are drawn."""
-    return [
-        {"name": name.replace("_", " "), "value": _fact(name, value)}
-        for name, value in statistics.items()
-        if isinstance(value, str | int | float)
-    ]
-
-
-def _fact(name: str, value: str | float) -> str:
-    if isinstance(value, float):
-        return _percent(value, 2) if name == "density" or name.endswith("share") else f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def _percent(share: float, decimals: int, sign: str = "-") -> str:
-    return f"{100 * share:{sign}.{decimals}f} %".replace("-", "−")
 
 
 def _inline(figure: Figure, name: str) -> Markup:

@@ -1,7 +1,8 @@
-"""`python -m orchestration run|ui`: what the make targets call."""
+"""`python -m orchestration run|ui|synth`: what the make targets call."""
 
 import argparse
 import sys
+from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,6 +30,12 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--dagster-port", type=int, default=3000)
     ui.add_argument("--mlflow-port", type=int, default=5000)
     ui.set_defaults(command=_ui)
+    synth = commands.add_parser("synth", help="write synthetic reviews and metadata in Amazon's raw format")
+    synth.add_argument("--users", type=int, required=True, help="reviewers, each of about eleven reviews")
+    synth.add_argument("--items", type=int, required=True, help="products, at most as many as users")
+    synth.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    synth.add_argument("--seed", type=int, default=0, help="another seed is another world")
+    synth.set_defaults(command=_synth)
     return parser
 
 
@@ -42,6 +49,12 @@ def _ui(options: argparse.Namespace) -> int:
     from orchestration.ui import serve
 
     return serve(options.dagster_port, options.mlflow_port)
+
+
+def _synth(options: argparse.Namespace) -> int:
+    from orchestration.synth import make_synthetic
+
+    return make_synthetic(options.users, options.items, options.seed, options.out)
 
 
 if __name__ == "__main__":

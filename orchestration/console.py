@@ -58,7 +58,7 @@ def _event_text(event: DagsterEvent) -> str:
     if event.event_type == DagsterEventType.STEP_FAILURE:
         return "FAILED"
     check = event.asset_check_evaluation_data
-    return f"CHECK FAILED ({check.severity.value.lower()}): {check.check_name}"
+    return f"CHECK FAILED ({check.severity.value.lower()}): {check.check_name}: {check.metadata['observed'].value}"
 
 
 def _failed_check(event: DagsterEvent) -> bool:

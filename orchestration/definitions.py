@@ -8,17 +8,26 @@ from assets import backbone, baselines, data, delivery, llm, results
 from assets.conventions import DOMAINS
 from assets.io_managers import ParquetIOManager, RecordIOManager
 from assets.resources import Home, ProfileResource
+from assets.studies import ablation, depth, online, theory
 from assets.tracking import MLflowTracking
 from orchestration.console import progress_console
 
 PROFILE_VARIABLE = "SLMREC_PROFILE"
 DEFAULT_PROFILE = "sample"
 
+STUDIES = [ablation.ablation_study, depth.depth_study, online.online_distillation_study, theory.theory_check]
+
 chain = define_asset_job(
     "chain",
-    selection=AssetSelection.all(),
+    selection=AssetSelection.all() - AssetSelection.assets(*STUDIES),
     partitions_def=DOMAINS,
     description="One domain from nothing to its evaluation report and its challenger.",
+)
+studies = define_asset_job(
+    "studies",
+    selection=AssetSelection.assets(*STUDIES),
+    partitions_def=DOMAINS,
+    description="What each part of the method is worth, on a domain that the chain has been through.",
 )
 
 definitions = Definitions(
@@ -26,6 +35,7 @@ definitions = Definitions(
         data.raw_reviews,
         data.raw_metadata,
         data.interactions,
+        data.item_texts,
         data.sequences,
         data.splits,
         data.dataset_statistics,
@@ -34,12 +44,14 @@ definitions = Definitions(
         baselines.sasrec,
         llm.item_embeddings,
         llm.teacher,
+        llm.teacher_states,
         llm.student,
         results.main_results,
         results.evaluation_report,
         delivery.challenger,
+        *STUDIES,
     ],
-    jobs=[chain],
+    jobs=[chain, studies],
     # One process a run: a training has all the cores to itself, and the heavy libraries are imported once.
     executor=in_process_executor,
     loggers={"console": progress_console},

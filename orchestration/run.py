@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from dagster import DagsterEvent, DagsterInstance
+from dagster import AssetCheckSeverity, DagsterEvent, DagsterEventType, DagsterInstance
 from dagster_shared.error import SerializableErrorInfo
 
 from assets import home
@@ -37,7 +37,7 @@ def run_chain(domain: str, profile: str) -> int:
             raise_on_error=False,
         )
     if not result.success:
-        sys.stderr.write("\n".join(["", *_reasons(result.all_events), ""]))
+        sys.stderr.write("\n".join(["", *_reasons(result.all_events, domain), ""]))
         return 1
     _show(domain)
     return 0
@@ -61,8 +61,17 @@ def _show(domain: str) -> None:
     )
 
 
-def _reasons(events: Sequence[DagsterEvent]) -> Iterator[str]:
+def _reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
     """One line for each thing that went wrong, in the words of its cause, without the stack."""
+    evaluations = [event for event in events if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION]
+    checks = [event.asset_check_evaluation_data for event in evaluations]
+    stopping = [check for check in checks if not check.passed and check.severity is AssetCheckSeverity.ERROR]
+    for check in stopping:
+        observed = check.metadata["observed"].value
+        yield f"slmrec: {check.asset_key.to_user_string()} failed its check {check.check_name}: {observed}"
+    if stopping:  # what failed after them, on the same data, would only distract
+        yield f"slmrec: all that was found: {home.data_docs_directory(domain) / 'index.html'}"
+        return
     steps = [event for event in events if event.is_step_failure]
     for event in steps:
         yield f"slmrec: {event.step_key}: {_said(event.step_failure_data.error)}"

@@ -11,7 +11,7 @@ import torch
 
 from evaluation.records import hardware
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import catalogue_loss, shared_prompt
+from tests.benchmarks import catalogue_loss, data, gx_interactions, shared_prompt
 from tests.benchmarks.harness import Measurement, interleaved, memory_raised_by, one_thread
 from tests.benchmarks.records import Record, read_records, table, write_record
 
@@ -189,6 +189,35 @@ def test_catalogue_loss_memory_at_a_small_size() -> None:
 
 def test_shared_prompt_at_a_tiny_size() -> None:
     assert Record.of("shared_prompt", shared_prompt.measure_time(TINY_MODEL, repeats=1)).unit == "ms"
+
+
+def test_the_data_stage_against_pandas_and_a_scan_at_a_small_size() -> None:
+    """The first refuses to time two ways that differ, so it is also a test that they don't."""
+    assert Record.of("data_pandas", data.measure_against_pandas(6000, repeats=1)).target == 15
+    assert Record.of("data_scan", data.measure_against_scan(6000, repeats=1)).target == 0.5
+
+
+def test_two_ways_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "NOTEBOOK", data.PAPER)  # time order, and minima until they hold
+    with pytest.raises(ValueError, match="differ from the notebook's"):
+        data.measure_against_pandas(6000, repeats=1)
+
+
+def test_linearity_is_against_the_lines_that_there_are() -> None:
+    assert Record.of("data_linear", data.measure_linearity(6000, 3000, repeats=1)).target == 0.8
+
+
+@reads_memory
+def test_the_data_stages_memory_at_a_small_size() -> None:
+    assert Record.of("data_pandas_memory", data.measure_memory_against_pandas(6000)).unit == "MiB"
+    assert Record.of("data_linear_memory", data.measure_memory_of_largest(6000)).reference_value == 6 * 1024
+
+
+@reads_memory
+def test_great_expectations_at_a_small_size() -> None:
+    small = gx_interactions.Sizes(interactions=5000, users=500, items=100)
+    assert Record.of("gx_interactions", gx_interactions.measure_time(small)).reference_value == 30_000
+    assert Record.of("gx_interactions_memory", gx_interactions.measure_memory(small)).reference_value == 2048
 
 
 def test_the_document_explains_every_benchmark_and_its_table_has_the_records_columns() -> None:

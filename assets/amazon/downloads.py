@@ -1,87 +1,134 @@
-"""Download one file from the first mirror that gives it whole.
+"""Download one file from the first of its mirrors that gives it whole.
 
-Plain: one attempt a mirror, no resuming. The file appears under its name only when it is complete and begins like
-JSON Lines.
+Belongs here: the order of the mirrors, how patient to be with each, and the last look before the file appears under
+its name. Not here: a single request (`transfer.py`), the bytes that are there so far (`partial.py`), or whether a file
+that is there already will do (`sources.py`).
 """
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
-import urllib.request
-from collections.abc import Callable, Sequence
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from assets.amazon.download_progress import Progress
 from assets.amazon.json_lines import check_json_lines
-from assets.amazon.staging import staged
-
-BLOCK_BYTES = 1 << 20
-REPORT_BYTES = 64 << 20
-TIMEOUT_SECONDS = 60
+from assets.amazon.partial import Partial
+from assets.amazon.transfer import BrokenOffError, RefusedError, transfer
 
 
-def check_url(url: str) -> None:
-    """Raise ValueError unless the address is https, or http on this very machine."""
-    parts = urlsplit(url)
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))):
-        return
-    raise ValueError(
-        f"{url!r} is not an https:// address (http:// is allowed for this machine only): correct the domain's source."
-    )
+@dataclass(frozen=True)
+class Patience:
+    """How often a mirror is asked in a row without any gain, and how long the pauses are (all ours).
+
+    The pause is drawn from 0 up to a bound that doubles each time ("full jitter"), and is never shorter than the
+    server asks for.
+    """
+
+    attempts: int = 5
+    first_seconds: float = 1.0
+    longest_seconds: float = 60.0
+    longest_asked_seconds: float = 300.0
+    gain_bytes: int = 1 << 20
+    """An attempt that brings this much more than any before it starts the count anew."""
+    sleep: Callable[[float], None] = time.sleep
+    uniform: Callable[[float, float], float] = random.uniform
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
-def download(mirrors: Sequence[str], path: Path, progress: Callable[[str], None]) -> str:
-    """Download to `path`, atomically, and return the mirror that gave it.
+@dataclass(frozen=True)
+class Download:
+    """A file that arrived; the sha256 was taken on the way."""
+
+    url: str
+    path: Path
+    bytes: int
+    sha256: str
+
+
+def download(places: Mapping[str, Path], progress: Progress, patience: Patience | None = None) -> Download:
+    """Download a file to where its mirror's copy belongs; it appears there whole or not at all.
+
+    A part that an earlier attempt left is gone on with, and its mirror is asked first.
+
+    Args:
+        places: the mirrors' addresses, in the order to try them, and the path for each one's file.
+        progress: takes a line a step.
+        patience: the default unless given.
 
     Raises:
-        ValueError: no mirror did; names each one's reason and where to put the file by hand.
+        ValueError: no mirror gave it: names each one's reason and where to put the file by hand. Or the disk is full
+            or can't be written.
     """
     reasons = []
-    for url in mirrors:
-        progress(f"downloading {url}")
+    for url in sorted(places, key=lambda url: not Partial(places[url]).resumable(url)):
+        partial = Partial(places[url])
         try:
-            with staged(path) as beside:
-                size = _copy(url, beside, progress)
-                check_json_lines(beside, "The mirror serves something else under this address.")
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reasons.append(f"{url}: {str(error).replace(str(beside), 'the body')}")
+            _persist(url, partial, progress, patience or Patience())
+            _check(partial)
+        except RefusedError as error:
+            reasons.append(f"{url}: {error}")
             progress(f"no luck with {reasons[-1]}")
         else:
-            progress(f"{path}: {size:,} bytes from {url}")
-            return url
+            size, sha256 = partial.finish()
+            progress(f"{partial.target}: {size:,} bytes from {url}")
+            return Download(url, partial.target, size, sha256)
+    by_hand = " or ".join(str(path.absolute()) for path in dict.fromkeys(places.values()))
     raise ValueError(
         "No mirror gave the file:\n  "
         + "\n  ".join(reasons)
-        + "\nTry again later, add a mirror to the domain's source, or fetch the file by other means and put it at "
-        f"{path.absolute()}."
+        + "\nTry again later (what arrived is kept), add a mirror to the domain's source, or fetch the file by other "
+        f"means and put it at {by_hand}; remove the .origin.json beside it, if there is one."
     )
 
 
-def _copy(url: str, path: Path, progress: Callable[[str], None]) -> int:
-    check_url(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "slmrec"})  # noqa: S310 - checked above
-    with (
-        path.open("wb") as file,
-        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response,  # noqa: S310 - checked above
-    ):
-        check_url(response.url)
-        expected = response.headers.get("Content-Length")
-        size = 0
-        while block := response.read(BLOCK_BYTES):
-            file.write(block)
-            if (size + len(block)) // REPORT_BYTES > size // REPORT_BYTES:
-                progress(
-                    f"{size + len(block):,} of {int(expected):,} bytes" if expected else f"{size + len(block):,} bytes"
-                )
-            size += len(block)
-    if expected is not None and size != int(expected):
-        raise OSError(f"the connection closed after {size:,} of {int(expected):,} bytes")
-    return size
+def _persist(url: str, partial: Partial, progress: Progress, patience: Patience) -> None:
+    """Ask one mirror until the file is whole, or until it is refused or breaks off too often without any gain."""
+    most, failures = 0, 0
+    while True:
+        kept = partial.size if partial.resumable(url) else 0
+        progress(f"downloading {url}" + (f", going on after {kept:,} bytes" if kept else ""))
+        try:
+            transfer(url, partial, progress)
+        except BrokenOffError as error:
+            gained = partial.size - most >= patience.gain_bytes
+            most, failures = max(most, partial.size), 1 if gained else failures + 1
+            if failures >= patience.attempts:
+                raise RefusedError(f"{error} (asked {failures} times)") from error
+            seconds = _pause(error, failures, patience)
+            progress(f"{url}: {error}; asking again in {seconds:.0f} s")
+            patience.sleep(seconds)
+        else:
+            return
 
 
-def _is_loopback(host: str) -> bool:
+def _pause(error: BrokenOffError, failures: int, patience: Patience) -> float:
+    asked = _asked_seconds(error.retry_after, patience.now())
+    if asked > patience.longest_asked_seconds:
+        raise RefusedError(f"{error}; it asks to be left alone for {asked:.0f} s") from error
+    bound = min(patience.longest_seconds, patience.first_seconds * 2 ** (failures - 1))
+    return max(asked, patience.uniform(0, bound))
+
+
+def _asked_seconds(retry_after: str | None, now: datetime) -> float:
+    """Seconds that a Retry-After header asks for; it holds a number of them or a date (RFC 9110, section 10.2.3)."""
+    text = (retry_after or "").strip()
+    if text.isdecimal():
+        return float(text)
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        date = parsedate_to_datetime(text)
     except ValueError:
-        return False
+        return 0.0
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
+
+
+def _check(partial: Partial) -> None:
+    try:
+        check_json_lines(partial.path, "The mirror serves something else under this address.")
+    except ValueError as error:
+        partial.discard()
+        raise RefusedError(str(error).replace(str(partial.path), "the body")) from error

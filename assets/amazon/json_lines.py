@@ -1,7 +1,8 @@
-"""JSON Lines files, plain or gzipped: is this one, and what are the fields of its lines.
+"""JSON Lines files, plain or packed: is this one, and its lines, read in batches that several threads decode.
 
-Nothing here knows what a review is. A damaged line is data, for the caller to quarantine; a damaged file is an
-error, for a person to repair: a ValueError that names the path, what was found and what to do.
+Nothing here knows what a review is; what a line holds is `json_fields.py`'s subject. A damaged line is data, for the
+caller to quarantine, and so is the place where a damaged file breaks off; a file that is something else is an error,
+for a person to repair: a ValueError that names the path, what was found and what to do.
 """
 
 from __future__ import annotations
@@ -9,116 +10,251 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import zlib
-from collections.abc import Iterator, Sequence
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import polars as pl
 
-GZIP_MAGIC = b"\x1f\x8b"
+from assets.amazon.json_fields import WHITE_SPACE, Fields, decode_fields, parse_object
+from assets.amazon.packed_files import BrokenOff, read_blocks
+
+BATCH_BYTES = 16 << 20
 FIRST_LINE_LIMIT = 1 << 24
-# Python writes half of a broken emoji as one \ud83d; strict parsers refuse the line, so it becomes a question mark
-_SURROGATE = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+FIRST_LINES = 100
+NOT_UTF8 = "not UTF-8 text"
+BREAKS_OFF = "the file breaks off here"
+MOST_WORKERS = 4
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
-def is_gzip(path: Path) -> bool:
-    """Whether the file starts with gzip's magic number, whatever its name says."""
-    with path.open("rb") as file:
-        return file.read(2) == GZIP_MAGIC
+class Damaged(Exception):  # noqa: N818  (the caller reads the file again, the slow way)
+    """The fast road cannot read the file to its end; what it has given so far may lack lines and is void."""
 
 
 def check_json_lines(path: Path, remedy: str) -> None:
-    """Raise ValueError unless the file exists, can be read, and its first non-blank line is a JSON object.
+    """Raise ValueError unless the file exists, can be read, and begins with a line that is an object.
 
-    Reads no further than that line: what lies behind it is judged when the file is read as a whole.
+    An object is JSON, or a Python dictionary as the metadata of 2014 has it. A first line that begins like one and is
+    damaged is passed over while one of the next lines is whole. Reads no further than that line: what lies behind it
+    is judged when the file is read as a whole.
     """
     if not path.exists():
         raise ValueError(f"There is no file {path}. {remedy}")
     if not path.is_file():
         raise ValueError(f"{path} is not a file but a directory or a device. {remedy}")
-    expected = f"Expected JSON Lines (one object a line), plain or gzipped. {remedy}"
+    expected = f"Expected JSON Lines (one object a line), plain, gzipped or .zst. {remedy}"
+    first = None
     try:
-        with _open(path) as file:
-            line = next((line for line in _lines(file) if line.strip()), b"")
+        for line in _first_lines(path):
+            if parse_object(line) is not None:
+                return
+            first = line if first is None else first
+            if not first.startswith("{"):
+                break
     except PermissionError as error:
         raise ValueError(f"{path} may not be read by this user: give it read permission. {remedy}") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, BrokenOff) as error:
         raise ValueError(f"{path} is damaged ({error}). {expected}") from error
-    found = _what_is_wrong(line)
-    if found:
-        raise ValueError(f"{path} {found}. {expected}")
+    raise ValueError(f"{path} {_what_it_is(first)}. {expected}")
 
 
-def scan_fields(path: Path, names: Sequence[str]) -> pl.LazyFrame:
-    """The non-blank lines of the file, in its order, with some of their fields as text.
+def first_objects(path: Path) -> list[dict[str, Any]]:
+    """The objects among the file's first 100 lines; fewer where the file breaks off.
 
-    Returns:
-        `line_number` u32 (from 1, blank lines counted), `line` str, `well_formed` bool (a JSON object), and one str
-        column a name: strings unquoted, other values as JSON text, null where the field is missing or null or the
-        line is not well formed.
+    Raises:
+        ValueError: the file cannot be opened or read.
     """
-    line = pl.col("line").str.replace_all(_SURROGATE, r"\u003f").str.strip_chars(" \t\r\ufeff")
-    return (
-        pl.scan_lines(path, row_index_name="line_number", row_index_offset=1)
-        .with_columns(pl.col("line_number").cast(pl.UInt32), line)
-        .filter(pl.col("line") != "")
-        .with_columns(
-            (pl.col("line").str.starts_with("{") & pl.col("line").str.json_path_match("$").is_not_null()).alias(
-                "well_formed"
-            ),
-            *[pl.col("line").str.json_path_match(f"$.{name}").alias(name) for name in names],
-        )
+    objects = []
+    try:
+        for line in _first_lines(path):
+            found = parse_object(line)
+            if found is not None:
+                objects.append(found)
+    except BrokenOff:
+        pass
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return objects
+
+
+def read_fields(path: Path, fields: Fields, use: Callable[[pl.DataFrame], T]) -> list[T]:
+    """What `use` makes of each batch of decoded lines (see `decode_fields`), in the file's order.
+
+    Batches are decoded and used in several threads. A damaged file is read up to the place where it breaks off.
+
+    Raises:
+        ValueError: the file cannot be opened or read.
+    """
+    try:
+        return list(_used(line_batches(path), fields, use))
+    except Damaged as damage:
+        _log.warning("%s is damaged (%s): reading what can be read of it, which takes longer", path, damage)
+    return list(_used(salvaged_batches(path), fields, use))
+
+
+def stream_fields(path: Path, fields: Fields, use: Callable[[pl.DataFrame], T]) -> Iterator[T]:
+    """Like `read_fields`, batch by batch as they are asked for; the file is first read once to see whether it is whole.
+
+    Raises:
+        ValueError: the file cannot be opened or read.
+    """
+    try:
+        deque(line_batches(path), maxlen=0)
+    except Damaged:
+        batches = salvaged_batches(path)
+    else:
+        batches = line_batches(path)
+    yield from _used(batches, fields, use)
+
+
+def _used(batches: Iterable[pl.DataFrame], fields: Fields, use: Callable[[pl.DataFrame], T]) -> Iterator[T]:
+    workers = min(pl.thread_pool_size() + 1, MOST_WORKERS)  # one more than there are: some wait for the file
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for batch in batches:
+            waiting.append(pool.submit(lambda lines: use(decode_fields(lines, fields)), batch))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def line_batches(path: Path) -> Iterator[pl.DataFrame]:
+    """The lines of the file in its order, about 16 MiB at a time: memory does not grow with the file.
+
+    Yields:
+        `line_number` u32 (from 1), `line` str, `problem` str (null).
+
+    Raises:
+        Damaged: the file cannot be unpacked or decoded to its end. The batches before it may lack lines.
+    """
+    lines = pl.scan_lines(path, row_index_name="line_number", row_index_offset=1)
+    pending: list[pl.DataFrame] = []
+    size = 0
+    try:
+        for part in lines.collect_batches(maintain_order=True, lazy=True, engine="streaming"):
+            pending.append(part)
+            size += int(part.estimated_size())
+            if size >= BATCH_BYTES:
+                yield _without_problem(pl.concat(pending))
+                pending, size = [], 0
+    except (OSError, pl.exceptions.ComputeError) as error:
+        raise Damaged(str(error).splitlines()[0]) from error
+    if pending:
+        yield _without_problem(pl.concat(pending))
+
+
+def salvaged_batches(path: Path) -> Iterator[pl.DataFrame]:
+    """Like `line_batches`, but slower and for a damaged file: every line up to the place where it breaks off.
+
+    `problem` says of a line that it is no UTF-8 text (it is then given with substitutes), and of a last row of its
+    own that the file breaks off there, and how; its line is what there was of it.
+
+    Raises:
+        ValueError: the file cannot be opened or read.
+    """
+    number, rest, damage = 1, b"", ""
+    try:
+        for block in _large_blocks(path):
+            whole, newline, rest = (rest + block).rpartition(b"\n")
+            if newline:
+                batch = _decoded_lines(whole + newline, number)
+                yield batch
+                number += batch.height
+    except BrokenOff as error:
+        damage = f"{BREAKS_OFF}: {error}"
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if damage:
+        yield _numbered([rest.decode("utf-8", "replace")], [damage], number)
+    elif rest:
+        yield _decoded_lines(rest, number)
+
+
+def _unreadable(path: Path, error: OSError) -> ValueError:
+    return ValueError(f"{path} cannot be read ({error}): is it still there, and may this user read it? Run again then.")
+
+
+def _large_blocks(path: Path) -> Iterator[bytes]:
+    """The file's bytes up to the break, in blocks large enough to be worth a batch."""
+    parts, size = [], 0
+    try:
+        for block in read_blocks(path):
+            parts.append(block)
+            size += len(block)
+            if size >= BATCH_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+    except BrokenOff:
+        yield b"".join(parts)
+        raise
+    yield b"".join(parts)
+
+
+def _decoded_lines(block: bytes, number: int) -> pl.DataFrame:
+    try:
+        lines = pl.scan_lines(block, row_index_name="line_number", row_index_offset=number).collect()
+    except pl.exceptions.ComputeError:
+        texts, problems = zip(*map(_decoded, block.removesuffix(b"\n").split(b"\n")), strict=True)
+        return _numbered(texts, problems, number)
+    return _without_problem(lines)
+
+
+def _decoded(line: bytes) -> tuple[str, str | None]:
+    try:
+        return line.decode(), None
+    except UnicodeDecodeError:
+        return line.decode("utf-8", "replace"), NOT_UTF8
+
+
+def _numbered(lines: Sequence[str], problems: Sequence[str | None], number: int) -> pl.DataFrame:
+    index = pl.int_range(number, number + len(lines), dtype=pl.UInt32, eager=True)
+    return pl.DataFrame(
+        {"line_number": index, "line": lines, "problem": problems},
+        schema_overrides={"line": pl.String, "problem": pl.String},
     )
 
 
-def collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
-    """Collect a query over `scan_fields(path)`; ValueError where the file breaks off or turns out to be no text."""
-    try:
-        return frame.collect(engine="streaming")
-    except (OSError, pl.exceptions.ComputeError) as error:
-        raise _damaged(path, error) from error
+def _without_problem(lines: pl.DataFrame) -> pl.DataFrame:
+    return lines.with_columns(pl.col("line_number").cast(pl.UInt32), pl.lit(None, pl.String).alias("problem"))
 
 
-def batches(frame: pl.LazyFrame, path: Path, rows: int) -> Iterator[pl.DataFrame]:
-    """Like `collect`, but about `rows` lines at a time, in the file's order: memory does not grow with the file."""
-    try:
-        yield from frame.collect_batches(chunk_size=rows, maintain_order=True, lazy=True, engine="streaming")
-    except (OSError, pl.exceptions.ComputeError) as error:
-        raise _damaged(path, error) from error
+def _first_lines(path: Path) -> Iterator[str]:
+    """Up to 100 lines that are not blank, stripped; of a line without end only its first 16 MiB."""
+    count, rest = 0, b""
+    for block in read_blocks(path):
+        *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > FIRST_LINE_LIMIT:
+            break
+        for line in filter(None, map(_stripped, lines)):
+            yield line
+            count += 1
+            if count == FIRST_LINES:
+                return
+    if last := _stripped(rest):
+        yield last
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
-    reason = str(error).splitlines()[0]
-    return ValueError(
-        f"{path} cannot be read to its end ({reason}): it is cut short, damaged, or not UTF-8 text. "
-        "Fetch or copy it again; `gzip -t` says whether a gzipped file is whole."
-    )
+def _stripped(line: bytes) -> str:
+    return line.decode("utf-8", "replace").strip(WHITE_SPACE)
 
 
-def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path) if is_gzip(path) else path.open("rb")
-
-
-def _lines(file: gzip.GzipFile | io.BufferedReader) -> Iterator[bytes]:
-    while line := file.readline(FIRST_LINE_LIMIT):
-        yield line
-
-
-def _what_is_wrong(line: bytes) -> str:
-    if not line:
+def _what_it_is(line: str | None) -> str:
+    if line is None:
         return "is empty"
     try:
-        value = json.loads(line.decode("utf-8-sig"))
+        value = json.loads(line)
     except ValueError:
-        start = line.lstrip()[:60].decode("utf-8", "replace")
-        kind = "an HTML page" if start.lower().startswith(("<!doctype", "<html")) else "no JSON"
-        return f"holds {kind}: it begins with {start!r}"
-    return "" if isinstance(value, dict) else f"holds JSON, but its first line is {_kind(value)}, not an object"
-
-
-def _kind(value: object) -> str:
-    return "an array" if isinstance(value, list) else "a bare value"
+        kind = "an HTML page" if line.lower().startswith(("<!doctype", "<html")) else "no JSON"
+        return f"holds {kind}: it begins with {line[:60]!r}"
+    kind = "an array" if isinstance(value, list) else "a bare value"
+    return f"holds JSON, but its first line is {kind}, not an object"
 
 
 def open_gzip_for_writing(file: IO[bytes]) -> io.TextIOWrapper:

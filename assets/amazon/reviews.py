@@ -1,179 +1,73 @@
-"""Read raw reviews and metadata: only the fields needed, every line accounted for.
+"""Read raw reviews of any release: who rated what, how, and when; and which lines are no such thing.
 
-A line that cannot be used is quarantined with its number and the reason; a file that cannot be read is an error.
-Which good rows are kept is `interactions.py`'s subject; the words of the texts are `text.py`'s.
+A line that cannot be used is quarantined with its number and the reason. Which good rows are kept is
+`interactions.py`'s subject, products are `metadata.py`'s, the words of the texts `text.py`'s.
 """
 
 from __future__ import annotations
 
-import html
-import logging
-from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from assets.amazon import json_lines
+from assets.amazon.formats import ReviewFields, review_fields
+from assets.amazon.quarantine import ReadReport, read_or_quarantine
 from assets.amazon.sources import RawFile
 
-REVIEW_FIELDS = ("reviewerID", "asin", "overall", "unixReviewTime")
-METADATA_SCHEMA = pl.Schema(
-    [
-        ("asin", pl.String()),
-        ("title", pl.String()),
-        ("brand", pl.String()),
-        ("category", pl.List(pl.String)),
-        ("description", pl.List(pl.String)),
-    ]
-)
-QUOTED_CHARACTERS = 500
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ReadReport:
-    """What became of the lines of a file.
-
-    Attributes:
-        rows: non-blank lines.
-        bad_rows: reason -> lines left out for it; a line counts once, for the first of its reasons.
-        quarantine: the lines left out: `line_number` u32 from 1, `reason`, `text` (its first 500 characters).
-    """
-
-    rows: int
-    bad_rows: dict[str, int]
-    quarantine: pl.DataFrame
-
-    @property
-    def bad_share(self) -> float:
-        """Part of the lines that was left out, 0 to 1."""
-        return self.quarantine.height / self.rows if self.rows else 0.0
+EARLIEST = datetime(1996, 1, 1, tzinfo=UTC)
 
 
 def read_reviews(raw: RawFile) -> tuple[pl.DataFrame, ReadReport]:
-    """Read reviews in the Amazon-2018 format (the 2014 files have the same four fields).
+    """Read reviews in the format of any release (`formats.py`).
 
     Returns:
         In the file's order `reviewer_id` str, `asin` str, `rating` f32 (1 to 5), `timestamp` i64 (seconds since
-        1970, UTC); and what was left out.
+        1970, UTC; from 1996 to tomorrow); and what was left out.
 
     Raises:
-        ValueError: the file breaks off, is damaged, or has no usable line at all.
+        ValueError: the file cannot be opened, or has no usable line at all.
     """
     assert raw.path is not None, "reviews always have a file"
-    rating = pl.col("overall").cast(pl.Float64, strict=False)
-    seconds = pl.col("unixReviewTime").cast(pl.Float64, strict=False)
-    reason = (
-        pl.when(~pl.col("well_formed"))
-        .then(pl.lit("not a JSON object"))
-        .when(pl.col("reviewerID").fill_null("") == "")
-        .then(pl.lit("reviewerID is missing"))
-        .when(pl.col("asin").fill_null("") == "")
-        .then(pl.lit("asin is missing"))
-        .when(pl.any_horizontal(pl.col("reviewerID", "asin").str.contains(r"^[\[{]")))
-        .then(pl.lit("reviewerID or asin is not a string"))
-        .when(pl.col("overall").is_null())
-        .then(pl.lit("overall is missing"))
-        .when(rating.is_between(1, 5).fill_null(value=False).not_())
-        .then(pl.lit("overall is not a number from 1 to 5"))
-        .when(pl.col("unixReviewTime").is_null())
-        .then(pl.lit("unixReviewTime is missing"))
-        .when(seconds.is_finite().fill_null(value=False).not_())
-        .then(pl.lit("unixReviewTime is not a number"))
-    )
-    lines = json_lines.collect(
-        json_lines.scan_fields(raw.path, REVIEW_FIELDS)
-        .with_columns(reason.alias("reason"))
-        .select(
-            "line_number",
-            "reason",
-            # the text of good lines is not kept: it is nearly all of the file
-            pl.when(pl.col("reason").is_not_null()).then(pl.col("line").str.slice(0, QUOTED_CHARACTERS)).alias("text"),
-            pl.col("reviewerID").alias("reviewer_id"),
-            "asin",
-            rating.cast(pl.Float32).alias("rating"),
-            seconds.cast(pl.Int64, strict=False).alias("timestamp"),
-        ),
+    names = review_fields(raw.path)
+    read = (names.reviewer, names.item, names.rating, names.timestamp)
+    return read_or_quarantine(
         raw.path,
-    )
-    good = pl.col("reason").is_null()
-    reviews = lines.filter(good).select("reviewer_id", "asin", "rating", "timestamp")
-    quarantine = lines.filter(~good).select("line_number", "reason", "text")
-    counts = dict(quarantine.group_by("reason").len().sort("reason").iter_rows())
-    if reviews.is_empty():
-        raise ValueError(
-            f"{raw.path} has no usable review among its {lines.height} lines ({counts}). Expected one JSON object "
-            f"a line with {', '.join(REVIEW_FIELDS)}, as in the Amazon-2018 files: is it another data set?"
-        )
-    return reviews, ReadReport(lines.height, counts, quarantine)
-
-
-def read_metadata(raw: RawFile) -> pl.DataFrame:
-    """Read product metadata, free of HTML and sorted by asin: `METADATA_SCHEMA`.
-
-    A product listed twice counts once, as it comes first. Missing texts are "" and []; lines that are not usable are
-    left out and their number logged. Without a file the frame is empty.
-
-    Raises:
-        ValueError: the file breaks off, is damaged, or has no usable line at all.
-    """
-    if raw.path is None:
-        return METADATA_SCHEMA.to_frame()
-    lines = json_lines.collect(json_lines.scan_fields(raw.path, tuple(METADATA_SCHEMA)).drop("line"), raw.path)
-    good = lines.filter(pl.col("asin").fill_null("") != "")
-    if good.is_empty():
-        raise ValueError(
-            f"{raw.path} has no usable line among its {lines.height}. Expected one JSON object a line with "
-            f"{', '.join(METADATA_SCHEMA)}, as in the Amazon-2018 metadata files: is it another data set?"
-        )
-    if good.height < lines.height:
-        _log.warning(
-            "%s: %d of %d lines left out: not a JSON object, or no asin",
-            raw.path,
-            lines.height - good.height,
-            lines.height,
-        )
-    good = good.unique("asin", keep="first", maintain_order=True).sort("asin")
-    return pl.DataFrame(
-        [
-            good["asin"],
-            clean_text(good["title"]),
-            clean_text(good["brand"]),
-            _clean_list(good, "category"),
-            _clean_list(good, "description"),
-        ]
+        dict.fromkeys(read, pl.String),
+        derived=[
+            pl.col(names.rating).cast(pl.Float64, strict=False).alias("stars"),
+            seconds(names).alias("seconds"),
+        ],
+        bad=_reasons(names),
+        keep=lambda good: good.select(
+            pl.col(names.reviewer).alias("reviewer_id"),
+            pl.col(names.item).alias("asin"),
+            pl.col("stars").cast(pl.Float32).alias("rating"),
+            pl.col("seconds").cast(pl.Int64).alias("timestamp"),
+        ),
+        expected=f"one JSON object a line with {', '.join(read)}",
     )
 
 
-def clean_text(texts: pl.Series) -> pl.Series:
-    """Text without HTML: entities resolved, scripts, styles and tags removed, white space collapsed; "" for null."""
-    entities = (
-        texts.str.extract_all(r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
-        .explode()
-        .drop_nulls()
-        .unique()
-        .sort()
-    )
-    # given no pattern at all, replace_many fails
-    known = {entity: html.unescape(entity) for entity in entities} or {"&amp;": "&"}
-    resolved = texts.str.replace_many(list(known), list(known.values()))
-    return (
-        resolved.str.replace_all(r"(?is)<(script|style)\b.*?</(script|style)>", " ")
-        .str.replace_all(r"(?s)<!--.*?-->", " ")
-        .str.replace_all(r"</?[A-Za-z][^<>]*>", " ")
-        .str.replace_all(r"\s+", " ")
-        .str.strip_chars()
-        .fill_null("")
-    )
+def seconds(names: ReviewFields) -> pl.Expr:
+    """The timestamp in whole seconds as f64 (exact up to 2^53); null or not finite where it is no number."""
+    return (pl.col(names.timestamp).cast(pl.Float64, strict=False) / names.ticks).floor()
 
 
-def _clean_list(frame: pl.DataFrame, name: str) -> pl.Series:
-    """A list field as list[str]: nested lists flattened, a single string a list of one, empty texts left out."""
-    value = pl.col(name)
-    strings = value.str.extract_all(r'"(?:[^"\\]|\\.)*"').list.eval(pl.element().str.json_decode(pl.String))
-    listed = frame.select(
-        pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
-        pl.when(value.str.contains(r"(?s)^\[.*\]$")).then(strings).otherwise(pl.concat_list(value)).alias(name),
-    ).explode(name, empty_as_null=True)
-    cleaned = listed.with_columns(clean_text(listed[name]))
-    return cleaned.group_by("row", maintain_order=True).agg(pl.col(name).filter(pl.col(name) != ""))[name]
+def _reasons(names: ReviewFields) -> dict[str, pl.Expr]:
+    """Why a review cannot be used, in the order in which it is tested."""
+    reviewer, item = pl.col(names.reviewer), pl.col(names.item)
+    not_a_string = [name.str.starts_with(bracket) for name in (reviewer, item) for bracket in "[{"]
+    latest = datetime.now(UTC) + timedelta(days=1)
+    return {
+        f"{names.reviewer} is missing": reviewer.is_null() | (reviewer == ""),
+        f"{names.item} is missing": item.is_null() | (item == ""),
+        f"{names.reviewer} or {names.item} is not a string": pl.any_horizontal(not_a_string),
+        f"{names.rating} is missing": pl.col(names.rating).is_null(),
+        f"{names.rating} is not a number": ~pl.col("stars").is_finite().fill_null(value=False),
+        f"{names.rating} is not from 1 to 5": ~pl.col("stars").is_between(1, 5),
+        f"{names.timestamp} is missing": pl.col(names.timestamp).is_null(),
+        f"{names.timestamp} is not a number": ~pl.col("seconds").is_finite().fill_null(value=False),
+        f"{names.timestamp} is not from 1996 to today": ~pl.col("seconds").is_between(
+            EARLIEST.timestamp(), latest.timestamp()
+        ),
+    }

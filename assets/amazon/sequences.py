@@ -1,4 +1,4 @@
-"""One row a user: the items in the order of time.
+"""One row a user: the items in the order that `interactions.py` gave them.
 
 Cutting the rows into histories and targets is `splits.py`'s subject.
 """
@@ -7,32 +7,24 @@ from __future__ import annotations
 
 import polars as pl
 
-from assets.amazon.ties import tie_hash
 
-
-def build_sequences(interactions: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
-    """Order every user's items by time; inside one second (raw times are whole days) by a seeded hash of (user, item).
-
-    Args:
-        interactions: `user_id`, `item_id`, `timestamp`, in any order.
-        seed: of the hash; another seed is another order inside the ties.
+def build_sequences(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Group the interactions (`user_id`, `item_id`) by user; nothing is sorted, the table's order is the sequences'.
 
     Returns:
-        `user_id` u32, `items` list[u32], by user.
+        `user_id` u32, `items` list[u32]; users in the order of their first row.
     """
-    ties = tie_hash(interactions["user_id"].to_numpy(), interactions["item_id"].to_numpy(), seed)
-    return (
-        interactions.with_columns(tie=pl.Series(ties))
-        .sort("user_id", "timestamp", "tie")
-        .group_by("user_id", maintain_order=True)
-        .agg(pl.col("item_id").alias("items"))
-        .cast({"user_id": pl.UInt32, "items": pl.List(pl.UInt32)})
-    )
+    grouped = interactions.group_by("user_id", maintain_order=True).agg(pl.col("item_id").alias("items"))
+    return grouped.cast({"user_id": pl.UInt32, "items": pl.List(pl.UInt32)}).rechunk()
 
 
 def tied_share(interactions: pl.DataFrame) -> float:
-    """Part of the interactions, 0 to 1, whose user has another one at the same time: there the hash decides."""
-    if interactions.is_empty():
-        return 0.0
-    tied = interactions.select((pl.len().over("user_id", "timestamp") > 1).mean()).item()
-    return float(tied)
+    """Part of the neighbours in users' sequences, 0 to 1, that have the same timestamp: there the hash decides.
+
+    Args:
+        interactions: `user_id`, `timestamp`, in their final order. Without neighbours the share is 0.
+    """
+    users, times = interactions["user_id"].to_numpy(), interactions["timestamp"].to_numpy()
+    neighbours = users[1:] == users[:-1]
+    tied = (times[1:] == times[:-1])[neighbours]
+    return float(tied.mean()) if len(tied) else 0.0

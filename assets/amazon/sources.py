@@ -1,27 +1,28 @@
-"""Where a domain's raw files come from: made here, a local path, or an https address with mirrors.
+"""Where a domain's raw files come from: made here, a local path, an https address with mirrors, or an Amazon release.
 
 A source is fetched into a `RawFile`: a file that exists, is whole as far as its beginning tells, and is identified
-by its sha256. What its lines hold is `reviews.py`'s subject. Files that we make or download lie in the directory
-given, each beside a small JSON note of what it was made from, so that it is taken up again instead of being fetched
-twice.
+by its sha256. Files may be plain, gzipped (.gz) or Zstandard (.zst). Those that we make or download lie in the
+directory given, each with a note (`origin_notes.py`), so that they are taken up again. Not here: how a download goes
+(`downloads.py`), where Amazon's files lie (`releases.py`), what the lines hold (`reviews.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from assets.amazon import downloads, synthetic
+from assets.amazon import downloads, releases, synthetic
+from assets.amazon.download_progress import Progress
 from assets.amazon.json_lines import check_json_lines
-from assets.amazon.staging import staged
-
-Progress = Callable[[str], None]
+from assets.amazon.origin_notes import has_note, measure, take_up, write_note
+from assets.amazon.transfer import check_url
 
 
 class _Model(BaseModel):
@@ -29,7 +30,7 @@ class _Model(BaseModel):
 
 
 class SyntheticSource(_Model):
-    """Reviews made by `synthetic.py`: no network, and no real person or product in them."""
+    """Reviews made by `synthetic/`: no network, and no real person or product in them."""
 
     kind: Literal["synthetic"] = "synthetic"
     users: int = Field(ge=50, description="reviewers before any filter")
@@ -52,6 +53,7 @@ class LocalSource(_Model):
     kind: Literal["local"] = "local"
     reviews: Path
     metadata: Path | None = Field(None, description="none: the domain has no titles, brands or descriptions")
+    synthetic: bool = Field(False, description="made by `synth`: every number of it is called synthetic")
 
 
 class HttpsSource(_Model):
@@ -65,11 +67,30 @@ class HttpsSource(_Model):
     @classmethod
     def _allowed(cls, mirrors: list[str] | None) -> list[str] | None:
         for url in mirrors or []:
-            downloads.check_url(url)
+            check_url(url)
         return mirrors
 
 
-Source = Annotated[SyntheticSource | LocalSource | HttpsSource, Field(discriminator="kind")]
+class AmazonSource(_Model):
+    """One category of an Amazon release, by name; `releases.py` knows the addresses."""
+
+    kind: Literal["amazon"] = "amazon"
+    release: Literal[2014, 2018, 2023]
+    category: str = Field(description="as the release's own page names it, such as Movies_and_TV")
+    metadata: bool = Field(True, description="false: leave out titles, brands and descriptions")
+
+    @model_validator(mode="after")
+    def _known(self) -> AmazonSource:
+        releases.mirrors(self.release, self.category)
+        return self
+
+    def addresses(self) -> HttpsSource:
+        """The same source with its addresses written out."""
+        reviews, metadata = releases.mirrors(self.release, self.category)
+        return HttpsSource(reviews=reviews, metadata=metadata if self.metadata else None)
+
+
+Source = Annotated[SyntheticSource | LocalSource | HttpsSource | AmazonSource, Field(discriminator="kind")]
 
 
 class RawFile(_Model):
@@ -112,7 +133,7 @@ def fetch_metadata(source: Source, directory: Path, progress: Progress) -> RawFi
     Raises:
         ValueError: as for `fetch_reviews`.
     """
-    if not isinstance(source, SyntheticSource) and source.metadata is None:
+    if not isinstance(source, SyntheticSource) and not source.metadata:
         return NO_FILE
     return _fetch(source, "metadata", directory, progress)
 
@@ -123,10 +144,15 @@ def _fetch(source: Source, part: Literal["reviews", "metadata"], directory: Path
     if isinstance(source, LocalSource):
         path = (source.reviews if part == "reviews" else source.metadata or Path()).expanduser()
         check_json_lines(path, _remedy(part))
-        size, sha256 = _measure(path)
+        size, sha256 = measure(path)
         progress(f"{part}: {path}, {size:,} bytes, used in place")
-        return RawFile(path=path, bytes=size, sha256=sha256, origin=str(path), synthetic=False)
-    return _download(source.reviews if part == "reviews" else source.metadata or [], part, directory, progress)
+        return RawFile(path=path, bytes=size, sha256=sha256, origin=str(path), synthetic=source.synthetic)
+    addresses = source.addresses() if isinstance(source, AmazonSource) else source
+    mirrors = addresses.reviews if part == "reviews" else addresses.metadata or []
+    places = {url: directory / f"{part}{_suffix(url)}" for url in mirrors}
+    directory.mkdir(parents=True, exist_ok=True)
+    with _alone(directory / f".{part}.lock", part, progress):
+        return _taken_up(places, part, progress) or _put_by_hand(places, part, progress) or _download(places, progress)
 
 
 def _remedy(part: str) -> str:
@@ -137,63 +163,60 @@ def _make(source: SyntheticSource, part: str, directory: Path, progress: Progres
     path = directory / f"{part}.json.gz"
     made_from = {**source.model_dump(), "generator": synthetic.VERSION}
     origin = f"synthetic, users={source.users} items={source.items} seed={source.seed} generator={synthetic.VERSION}"
-    found = _take_up(path, made_from)
+    found = take_up(path, made_from)
     if found is None:
         directory.mkdir(parents=True, exist_ok=True)
         reviews, metadata = (path, None) if part == "reviews" else (None, path)
         synthetic.write_synthetic(reviews, metadata, users=source.users, items=source.items, seed=source.seed)
-        found = _measure(path)
-        _note(path, made_from, *found)
+        found = measure(path)
+        write_note(path, made_from, *found)
         progress(f"{part}: {path} made, {found[0]:,} bytes ({origin})")
     else:
         progress(f"{part}: {path} is there already ({origin})")
     return RawFile(path=path, bytes=found[0], sha256=found[1], origin=origin, synthetic=True)
 
 
-def _download(mirrors: list[str], part: str, directory: Path, progress: Progress) -> RawFile:
-    suffix = ".json.gz" if urlsplit(mirrors[0]).path.endswith(".gz") else ".json"
-    path = directory / f"{part}{suffix}"
-    for url in mirrors:
-        found = _take_up(path, {"url": url})
+@contextmanager
+def _alone(lock_path: Path, part: str, progress: Progress) -> Iterator[None]:
+    """Hold the lock of one file; whoever finds it taken says so and waits for its turn."""
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress(f"{part}: another process is fetching the same file; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _taken_up(places: dict[str, Path], part: str, progress: Progress) -> RawFile | None:
+    for url, path in places.items():
+        found = take_up(path, {"url": url})
         if found is not None:
             progress(f"{part}: {path} is there already, from {url}")
             return RawFile(path=path, bytes=found[0], sha256=found[1], origin=url, synthetic=False)
-    if path.exists() and not _note_path(path).exists():
-        check_json_lines(path, "It was put there by hand: replace it, or remove it to have it downloaded.")
-        size, sha256 = _measure(path)
-        progress(f"{part}: {path} was put there by hand, {size:,} bytes, used in place")
-        return RawFile(path=path, bytes=size, sha256=sha256, origin=f"{path} (put there by hand)", synthetic=False)
-    directory.mkdir(parents=True, exist_ok=True)
-    url = downloads.download(mirrors, path, progress)
-    size, sha256 = _measure(path)
-    _note(path, {"url": url}, size, sha256)
-    return RawFile(path=path, bytes=size, sha256=sha256, origin=url, synthetic=False)
+    return None
 
 
-def _measure(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _note_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.origin.json")
-
-
-def _note(path: Path, made_from: dict[str, Any], size: int, sha256: str) -> None:
-    note = json.dumps({"made_from": made_from, "bytes": size, "sha256": sha256}, indent=1)
-    with staged(_note_path(path)) as beside:
-        beside.write_text(note)
-
-
-def _take_up(path: Path, made_from: dict[str, Any]) -> tuple[int, str] | None:
-    """Size and sha256 of the file, if it is there, was made from this, and has not changed since."""
-    if not (path.is_file() and _note_path(path).is_file()):
+def _put_by_hand(places: dict[str, Path], part: str, progress: Progress) -> RawFile | None:
+    path = next((path for path in places.values() if path.exists() and not has_note(path)), None)
+    if path is None:
         return None
-    try:
-        note = json.loads(_note_path(path).read_text())
-    except ValueError:
-        return None
-    if not isinstance(note, dict) or note.get("made_from") != made_from:
-        return None
-    found = _measure(path)
-    return found if found == (note.get("bytes"), note.get("sha256")) else None
+    check_json_lines(path, "It was put there by hand: replace it, or remove it to have it downloaded.")
+    size, sha256 = measure(path)
+    progress(f"{part}: {path} was put there by hand, {size:,} bytes, used in place")
+    return RawFile(path=path, bytes=size, sha256=sha256, origin=f"{path} (put there by hand)", synthetic=False)
+
+
+def _download(places: dict[str, Path], progress: Progress) -> RawFile:
+    got = downloads.download(places, progress)
+    write_note(got.path, {"url": got.url}, got.bytes, got.sha256)
+    return RawFile(path=got.path, bytes=got.bytes, sha256=got.sha256, origin=got.url, synthetic=False)
+
+
+def _suffix(url: str) -> str:
+    """`.json` or `.jsonl`, and `.gz` or `.zst`, as the address ends."""
+    ending = re.search(r"(\.jsonl?)?(\.gz|\.zst)?$", urlsplit(url).path)
+    return (ending and ending[0]) or ".json"

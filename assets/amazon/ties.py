@@ -1,15 +1,24 @@
-"""The order inside one day: a seeded hash of (user, item).
+"""The order inside one day: a hash of (user, item).
 
 `unixReviewTime` has the resolution of a day and the files are sorted by ASIN, so any order taken from the file leaks
-the ASIN into "what came next". The hash is ours because it has to give the same order on every version of every
-library.
+the ASIN into "what came next". The hash is of the raw ids and not of their numbers, so that another filter or a later
+day, which renumber, leave the order of what was there before as it is. It is ours because it has to give the same order
+on every version of every library.
 """
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
+import polars as pl
 
 _GOLDEN = 0x9E3779B97F4A7C15
+
+
+def raw_id_hash(raw_ids: pl.Series) -> np.ndarray:
+    """uint32 [N]: the CRC-32 of each raw id's UTF-8 bytes. It is all but unique; `tie_hash` does the mixing."""
+    return np.fromiter(map(zlib.crc32, raw_ids.cast(pl.Binary)), dtype=np.uint32, count=len(raw_ids))
 
 
 def tie_hash(users: np.ndarray, items: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -4,11 +4,18 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import catalogue_loss, shared_prompt
+from tests.benchmarks import catalogue_loss, data, gx_interactions, shared_prompt
 from tests.benchmarks.harness import Measurement
 from tests.benchmarks.records import Record, benchmarks_directory, read_records, table, write_record
 
 BENCHMARKS: dict[str, Callable[[], Measurement]] = {
+    "data_pandas": data.measure_against_pandas,
+    "data_pandas_memory": data.measure_memory_against_pandas,
+    "data_scan": data.measure_against_scan,
+    "data_linear": data.measure_linearity,
+    "data_linear_memory": data.measure_memory_of_largest,
+    "gx_interactions": gx_interactions.measure_time,
+    "gx_interactions_memory": gx_interactions.measure_memory,
     "catalogue_loss": catalogue_loss.measure_time,
     "catalogue_loss_memory": catalogue_loss.measure_memory,
     "shared_prompt": shared_prompt.measure_time,

@@ -69,6 +69,13 @@ def interleaved(
     return Measurement(value, reference_value, "ms")
 
 
+def timed(step: Callable[[], object]) -> float:
+    """Seconds of one turn: for what takes so long, or is so far from its limit, that turns would tell no more."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
 def memory_raised_by(step: Callable[[], object]) -> int:
     """Bytes by which the process's resident peak during `step` lies above what it holds before.
 

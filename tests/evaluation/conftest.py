@@ -20,15 +20,36 @@ UPSTREAM = {
     "student": {"language_backbone": 41.5, "sasrec": 31.2, "teacher": 75.0},
 }
 STRENGTH = {"popularity": 1.05, "sasrec": 1.9, "teacher": 1.72, "student": 1.8}
+MONTHS = {
+    f"{year}-{month:02d}": (year - 2003) ** 2 * (9 + month % 5) for year in range(2004, 2015) for month in range(1, 13)
+}
 STATISTICS = {
     "users": 2400,
     "items": 600,
     "interactions": 21_340,
     "density": 0.01482,
-    "tied_share": 0.134,
-    "first_day": "2004-03-01",
-    "last_day": "2014-07-23",
+    "rating_mean": 4.31,
     "history_length_mean": 8.891666,
+    "history_length_median": 7.0,
+    "history_length_p90": 15.0,
+    "history_length_p99": 34.0,
+    "history_length_max": 49,
+    "tied_share": 0.134,
+    "same_day_share": 0.134,
+    "repeat_share": 0.0,
+    "interactions_an_item_median": 22.0,
+    "popularity_gini": 0.55,
+    "top_1_percent_share": 0.09,
+    "top_10_percent_share": 0.37,
+    "first_day": "2004-01-01",
+    "last_day": "2014-12-23",
+    "days": 4009,
+    "train_rows": 2400,
+    "validation_rows": 2400,
+    "test_rows": 2400,
+    "targets_never_trained": 7,
+    "users_without_validation": 0,
+    "users_in_no_split": 0,
     "history_length_histogram": {
         "4": 0,
         "5": 810,
@@ -40,6 +61,8 @@ STATISTICS = {
         "50+": 0,
     },
     "popularity_curve": {"0.01": 0.09, "0.05": 0.24, "0.1": 0.37, "0.2": 0.54, "0.5": 0.82, "1": 1.0},
+    "interactions_a_month": MONTHS,
+    "rating_histogram": {"3": 2100, "4": 5400, "5": 13_840},
 }
 
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from matplotlib.dates import num2date
 
 from evaluation import figures
 from evaluation.labels import METRIC_LABELS, colour
@@ -53,22 +54,62 @@ def test_nothing_to_draw_is_refused():
         figures.training_curves([], "x")
     for lacking in ({}, {"popularity_curve": {}}):
         with pytest.raises(ValueError, match="lack 'popularity_curve'"):
-            figures.dataset_histograms({"history_length_histogram": {"5": 3}, **lacking})
+            figures.dataset_panels({"history_length_histogram": {"5": 3}, **lacking})
 
 
 def test_histogram_drops_the_empty_bins_at_its_ends_only(statistics):
     counts = {"1": 0, "2": 5, "3": 0, "4-9": 7, "10+": 0}
-    lengths, popularity = figures.dataset_histograms({**statistics, "history_length_histogram": counts}).axes
+    lengths = figures.dataset_panels({**statistics, "history_length_histogram": counts}).axes[0]
     assert [bar.get_height() for bar in lengths.patches] == [5, 0, 7]
-    curve = popularity.get_lines()[1]
+
+
+def test_popularity_goes_from_nothing_to_all_and_names_its_gini(statistics):
+    panel = figures.dataset_panels(statistics).axes[1]
+    curve = panel.get_lines()[1]
     assert (curve.get_xdata()[0], curve.get_ydata()[0]) == (0, 0)
     assert (curve.get_xdata()[3], curve.get_ydata()[3]) == pytest.approx((10, 37))
+    assert [text.get_text() for text in panel.texts] == ["Gini 0.55"]
+
+
+def test_months_are_as_wide_as_they_are_long_and_the_cuts_are_marked(statistics):
+    months = {"2011-12": 4, "2012-01": 0, "2012-02": 9}
+    cuts = {"validation_from": "2012-01-01", "test_from": "2012-02-20"}
+    panel = figures.dataset_panels({**statistics, "interactions_a_month": months, **cuts}).axes[2]
+    (steps,) = panel.patches
+    counts, edges, _ = steps.get_data()
+    assert counts.tolist() == [4, 0, 9]
+    assert [str(day.date()) for day in num2date(edges)] == ["2011-12-01", "2012-01-01", "2012-02-01", "2012-03-01"]
+    marks = {line.get_label(): str(num2date(line.get_xdata()[0]).date()) for line in panel.get_lines()}
+    assert marks == {"validation from 2012-01-01": "2012-01-01", "test from 2012-02-20": "2012-02-20"}
+    assert panel.get_legend() is not None
+
+
+def test_without_cuts_nothing_is_marked(statistics):
+    panel = figures.dataset_panels(statistics).axes[2]
+    assert not panel.get_lines()
+    assert panel.get_legend() is None
+
+
+def test_ratings_are_bars_with_their_share(statistics):
+    panel = figures.dataset_panels(statistics).axes[3]
+    assert [bar.get_height() for bar in panel.patches] == [2100, 5400, 13_840]
+    assert [text.get_text() for text in panel.texts] == ["10 %", "25 %", "65 %"]
+
+
+def test_a_month_of_one_rating_can_be_drawn():
+    least = {
+        "history_length_histogram": {"3": 1},
+        "popularity_curve": {"1": 1.0},
+        "interactions_a_month": {"2012-02": 3},
+        "rating_histogram": {"5": 3},
+    }
+    assert figures.dataset_figure(least).startswith(b"\x89PNG")
 
 
 def test_svg_is_one_element_whose_ids_are_its_own(make_records, statistics):
     for name, figure in (
         ("a", figures.bar_chart(full_records(make_records))),
-        ("b", figures.dataset_histograms(statistics)),
+        ("b", figures.dataset_panels(statistics)),
     ):
         text = figures.svg(figure, name)
         assert text.startswith("<svg")

@@ -7,7 +7,9 @@ import pytest
 
 from evaluation import paper
 from evaluation.metrics import METRICS
-from evaluation.paper import PaperRow, paper_rows, published
+from evaluation.paper import DatasetCounts, PaperRow, paper_rows, published, published_counts
+
+DOMAINS = ("cloth", "movie", "music", "sport", "beauty", "sports2014", "toys")
 
 
 def find(recommender: str, domain: str) -> PaperRow:
@@ -17,7 +19,7 @@ def find(recommender: str, domain: str) -> PaperRow:
 
 def test_worked_examples_in_docstrings():
     outcome = doctest.testmod(paper)
-    assert outcome.attempted >= 2
+    assert outcome.attempted >= 3
     assert outcome.failed == 0
 
 
@@ -100,3 +102,38 @@ def test_without_the_three_metrics_there_is_no_verdict():
     row = PaperRow("x", "d", "full", "", "", {"hr_at_10": 0.1}, 0.0)
     assert row.ratio is None
     assert row.verdict == "untested"
+
+
+def test_the_counts_of_slmrecs_data_are_those_of_the_files_as_downloaded():
+    paper_counts, release = published_counts("cloth")
+    assert paper_counts.counts == {"users": 1_219_678, "items": 376_858, "interactions": 11_285_464}
+    assert "second-hand" in paper_counts.source
+    assert (paper_counts.stage, release.stage) == ("read", "read")
+    for domain in ("cloth", "movie", "music"):
+        ours, theirs = published_counts(domain)
+        assert ours.counts["interactions"] == theirs.counts["interactions"]
+
+
+def test_the_paper_prints_densities_that_its_counts_give():
+    """0.002, 0.019 and 0.017 % of users x items, as its table says."""
+    for domain, density in (("cloth", 0.002), ("movie", 0.019), ("music", 0.017)):
+        counts = published_counts(domain)[0].counts
+        assert 100 * counts["interactions"] / (counts["users"] * counts["items"]) == pytest.approx(density, abs=0.0005)
+
+
+def test_only_the_papers_sport_row_is_impossible():
+    every = [counts for domain in DOMAINS for counts in published_counts(domain)]
+    assert [(counts.domain, counts.label) for counts in every if not counts.possible] == [("sport", "paper")]
+
+
+def test_the_benchmark_sets_are_counted_after_the_filters():
+    (counts,) = published_counts("toys")
+    assert counts.counts == {"users": 19_412, "items": 11_924, "interactions": 167_597}
+    assert counts.stage == "kept"
+    assert published_counts("office") == []
+
+
+@pytest.mark.parametrize(("interactions", "possible"), [(500, True), (499, False)])
+def test_a_5_core_set_has_five_interactions_for_each_item_too(interactions, possible):
+    counts = {"users": 60, "items": 100, "interactions": interactions}
+    assert DatasetCounts("d", "", "", "kept", counts).possible is possible

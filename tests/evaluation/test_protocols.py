@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.protocols import FullRanking, SampledRanking
+from evaluation.protocols import FILE_ORDER, LEAVE_ONE_OUT, FullRanking, SampledRanking, global_temporal
 from models.sequences import Sequences
 
 
@@ -108,10 +108,32 @@ def test_protocols_describe_themselves():
     }
     assert "1 + 412" in words
     assert "seed 7" in words
-    full = FullRanking(split="temporal").to_dict()
-    assert (full["key"], full["candidates"], full["seed"], full["split"]) == ("full", "all", None, "temporal")
+    full = FullRanking().to_dict()
+    assert (full["key"], full["candidates"], full["seed"]) == ("full", "all", None)
     assert FullRanking(exclude_seen=False).key == "full_with_seen"
     assert "included" in FullRanking(exclude_seen=False).words()
+
+
+@pytest.mark.parametrize("split", [LEAVE_ONE_OUT, FILE_ORDER, global_temporal("2015-03-01", "2016-02-11")])
+def test_the_split_is_said_first_and_recorded(split):
+    histories = Sequences.from_lists([[1, 2]])
+    for protocol in (FullRanking(split=split), SampledRanking(3, split=split)):
+        fitted = protocol.fit(histories, np.array([3]), n_items=10)
+        assert fitted.to_dict()["split"] == split
+        assert fitted.words().startswith(split[0].upper() + split[1:] + ": the target is ranked")
+
+
+def test_a_temporal_split_names_its_days():
+    words = global_temporal("2015-03-01", "2016-02-11")
+    assert words == "global temporal (validation from 2015-03-01, test from 2016-02-11)"
+    assert "2015-03-01, test from 2015-03-01" in global_temporal("2015-03-01", "2015-03-01")
+    with pytest.raises(ValueError, match="can't begin on 2015-02-28"):
+        global_temporal("2015-03-01", "2015-02-28")
+
+
+def test_file_order_is_marked():
+    assert "file's order" in FullRanking(split=FILE_ORDER).words()
+    assert "leaks" in SampledRanking(split=FILE_ORDER).words()
 
 
 @pytest.mark.parametrize("values", [{"candidates": 0}, {"seed": -1}])

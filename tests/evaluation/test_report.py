@@ -6,10 +6,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from evaluation.data_section import Check, DataQuality
 from evaluation.labels import by_protocol, label
 from evaluation.metrics import METRICS
+from evaluation.protocols import FILE_ORDER, FullRanking, SampledRanking, global_temporal
 from evaluation.report import render_report, results_table
 
+GLOBAL = global_temporal("2012-08-01", "2013-11-20")
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "formaction", "background", "cite"}
 
 
@@ -159,6 +162,76 @@ def test_paper_numbers_stand_beside_their_own_kind_of_protocol_only(make_records
     assert "S3-Rec ‡" in named
     assert "Open-P5" in named
     assert not any(row[0].startswith("Paper") for row in rows_of(html, "sampled_412"))
+
+
+def temporal(make_record, split=GLOBAL, **changes):
+    return [make_record(name, FullRanking(split=split), **changes) for name in ("sasrec", "student")]
+
+
+def test_another_splits_numbers_are_not_set_beside_the_papers(make_record, statistics):
+    records = [make_record("student", SampledRanking(412, split=GLOBAL), domain="movie")]
+    html = render_report(records, statistics, domain="movie")
+    assert len(rows_of(html, "sampled_412")) == 1 + 1
+    assert "Global temporal (validation from 2012-08-01, test from 2013-11-20): the target is" in html
+    as_released = [make_record("student", SampledRanking(412, split=FILE_ORDER), domain="movie")]
+    html = render_report(as_released, statistics, domain="movie")
+    assert len(rows_of(html, "sampled_412")) == 1 + 1 + 1 + 14
+    assert "File order." in html
+
+
+@pytest.mark.parametrize("other", [FILE_ORDER, "leave-one-out"])
+def test_no_table_mixes_splits(make_record, statistics, other):
+    for protocol in (FullRanking(split=other), SampledRanking(412, split=other)):
+        records = [*temporal(make_record), make_record("teacher", protocol)]
+        for show in (lambda mixed: render_report(mixed, statistics, domain="sample"), results_table):
+            with pytest.raises(ValueError, match=r"under different protocols.*materialise `main_results` again"):
+                show(records)
+
+
+def test_no_table_mixes_candidates_of_different_seeds(make_record):
+    records = [make_record(name, SampledRanking(412, seed=seed)) for name, seed in (("sasrec", 1), ("student", 2))]
+    with pytest.raises(ValueError, match=r"fixed by seed 1.*fixed by seed 2"):
+        results_table(records)
+
+
+def test_the_terminal_table_says_the_split(make_record):
+    assert "Global temporal (validation from 2012-08-01," in results_table(temporal(make_record))
+
+
+def test_file_order_is_not_said_of_others(html):
+    assert "File order." not in html
+
+
+def section(html: str, name: str) -> str:
+    part = html[html.index(f'<section id="{name}">') :]
+    return part[: part.index("</section>")]
+
+
+def test_the_data_section_shows_what_it_was_given(make_records, statistics):
+    link = "../../data_docs/index.html"
+    quality = DataQuality(
+        steps=[{"name": "read", "interactions": 40_000, "users": 9000, "items": 700}],
+        lines=40_003,
+        quarantine={"not <JSON>": 3},
+        checks=[Check("splits", "one_target_each", False, True, "2 users have two")],
+        data_docs=link,
+    )
+    html = render_report(make_records(domain="movie"), statistics, domain="movie", quality=quality)
+    data = section(html, "data")
+    for text in ("<td>40,000</td>", "3 of 40,003 lines", "not &lt;JSON&gt;", "one target each", "2 users have two"):
+        assert text in data
+    assert '<span class="outcome failed">failed</span>' in data
+    assert f'href="{link}"' in data
+    assert "297,529" in data
+    assert "second-hand" in data
+    assert "†" not in data
+    assert "†" in section(render_report(make_records(domain="sport"), statistics, domain="sport"), "data")
+
+
+def test_the_data_section_shows_nothing_else(html):
+    data = section(html, "data")
+    assert data.count("<svg") == 1
+    assert all(title not in data for title in ("Filters", "Quarantine", "Checks", "Data Docs", "paper"))
 
 
 def test_the_teachers_cost_is_counted_with_the_students(html):

@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.orchestration.workplace import Workplace
@@ -50,15 +51,35 @@ def test_a_file_of_another_format(workplace: Workplace, name: str, content: byte
     assert name in refused(workplace)
 
 
-def test_a_truncated_download(workplace: Workplace) -> None:
+def test_a_truncated_download_is_read_up_to_its_break_and_said_so(workplace: Workplace) -> None:
     path = workplace.folder / "cut.json.gz"
     whole = gzip.compress("".join(json.dumps({**GOOD, "asin": f"B{i}"}) + "\n" for i in range(5000)).encode())
     path.write_bytes(whole[: len(whole) // 2])
+    add_domain(workplace, path, minimum_user_interactions=6000)  # so that the run ends there
+    done = workplace.chain("mine")
+    assert done.returncode != 0
+    assert "CHECK FAILED (warn): file_whole" in done.stderr
+    quarantine = pl.read_parquet(workplace.home / "tables/quarantine/mine.parquet")
+    (line,) = quarantine.iter_rows(named=True)
+    assert (line["file"], line["reason"][:24]) == ("cut.json.gz", "the file breaks off here")
+    assert 1000 < line["line_number"] < 5000
+    assert f"of {line['line_number'] - 1} interactions" in done.stderr.strip().splitlines()[-1]
+
+
+def test_too_many_bad_lines_stop_the_run_and_are_told_by_reason(workplace: Workplace) -> None:
+    path = workplace.folder / "bad.json"
+    lines = [json.dumps({**GOOD, "asin": f"B{i}"}) for i in range(998)]
+    path.write_text("\n".join([*lines, json.dumps({**GOOD, "overall": 7}), "{cut"]))
     add_domain(workplace, path)
     done = workplace.chain("mine")
     assert done.returncode != 0
-    assert "cut.json.gz" in done.stderr.splitlines()[-1]
-    assert not (workplace.home / "tables/interactions/mine.parquet").exists()
+    first, second = done.stderr.strip().splitlines()[-2:]
+    assert "quarantine failed its check bad_share: bad_share = 0.002, must be 0 to 0.001; 2 of 1,000 lines" in first
+    assert "1 × not a JSON object" in first
+    assert "1 × overall is not from 1 to 5" in first
+    assert "maximum_bad_share" in first
+    assert second.endswith("data_docs/mine/index.html")
+    assert not (workplace.home / "tables/sequences/mine.parquet").exists()
 
 
 def test_filters_that_leave_nothing(workplace: Workplace) -> None:

@@ -11,6 +11,7 @@ import pytest
 from evaluation.records import read_records
 from models.checkpoint import load_recommender
 from models.sequences import Sequences
+from models.teacher_states import TeacherStates
 from tests.orchestration.workplace import Workplace, make_workplace
 
 RECOMMENDERS = ("popularity", "sasrec", "student", "teacher")
@@ -81,6 +82,27 @@ def test_lineage_leads_back_to_the_data(finished: Workplace) -> None:
     }
 
 
+def test_what_the_checks_found_can_be_read_without_dagster(finished: Workplace) -> None:
+    docs = finished.home / "data_docs/tiny"
+    stages = ["raw", "item_texts", "interactions", "sequences", "splits", "dataset_statistics"]
+    assert sorted(path.stem for path in docs.glob("*.html")) == sorted(["index", *stages])
+    index = (docs / "index.html").read_text()
+    for stage in stages:
+        assert json.loads((docs / f"{stage}.json").read_text())["passed"]
+        assert f'href="{stage}.html"' in index
+    html = (finished.home / "reports/tiny/report.html").read_text()
+    assert (docs / "index.html").as_uri() in html
+    assert "core holds" in html
+
+
+def test_the_teacher_was_run_once_for_all_of_the_students_steps(finished: Workplace) -> None:
+    states = TeacherStates.open(finished.home / "checkpoints/tiny/teacher_states/states.safetensors")
+    train = pl.read_parquet(finished.home / "tables/splits/tiny.parquet").filter(pl.col("split") == "train")
+    supervised = train["history"].list.len().clip(upper_bound=10).sum()
+    assert len(states.states) == supervised
+    assert states.layers == (2, 4)
+
+
 def test_it_says_what_it_did(finished: Workplace) -> None:
     progress = (finished.folder / "stderr.txt").read_text()
     for step in ("raw_reviews", "sasrec", "teacher", "student", "evaluation_report", "challenger"):
@@ -140,7 +162,7 @@ experiment = client.get_experiment_by_name("slmrec/tiny").experiment_id
 print(json.dumps({run.info.run_name: {
     "status": run.info.status,
     "parameters": run.data.params,
-    "metrics": sorted(run.data.metrics),
+    "metrics": dict(run.data.metrics),
     "points": len(client.get_metric_history(run.info.run_id, "train/loss")),
     "datasets": [one.dataset.name for one in run.inputs.dataset_inputs],
     "artifacts": [one.path for one in client.list_artifacts(run.info.run_id)],
@@ -153,7 +175,8 @@ def test_mlflow_holds_a_finished_run_with_everything_for_every_training(finished
     assert done.returncode == 0, done.stderr
     runs = json.loads(done.stdout.splitlines()[-1])
     trained = {"language_backbone", *RECOMMENDERS}
-    assert set(runs) == trained | {"item_embeddings", "main_results", "evaluation_report"}
+    checked = {"quarantine", "interactions", "item_texts", "sequences", "splits", "dataset_statistics"}
+    assert set(runs) == trained | checked | {"item_embeddings", "main_results", "evaluation_report"}
     assert {run["status"] for run in runs.values()} == {"FINISHED"}
     for name in trained:
         assert runs[name]["artifacts"] == ["training.json"]
@@ -165,6 +188,10 @@ def test_mlflow_holds_a_finished_run_with_everything_for_every_training(finished
         assert {"full/ndcg_at_10", "sampled_10/hr_at_1"} <= set(runs[name]["metrics"])
     assert {"train/ce", "train/cos", "train/norm", "train/ms"} <= set(runs["student"]["metrics"])
     assert "report.html" in runs["evaluation_report"]["artifacts"]
+    for name in checked:
+        outcomes = [value for metric, value in runs[name]["metrics"].items() if metric.startswith("checks/")]
+        assert len(outcomes) >= 5
+        assert set(outcomes) == {1.0}
 
 
 def test_a_second_run_trains_nothing_again_and_changes_no_number(tmp_path: Path, finished: Workplace) -> None:

@@ -1,63 +1,106 @@
+import datetime as dt
+import random
 import subprocess
 import sys
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
+from zlib import crc32
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from assets.amazon.interactions import Filters, build_interactions
+from assets.amazon.interactions import Filters, Interactions, build_interactions
+from assets.amazon.ties import tie_hash
 
 ROOT = Path(__file__).parents[3]
+DAY = 86_400
 ANY = Filters(minimum_user_interactions=1, minimum_item_interactions=1)
 SCHEMA = {"reviewer_id": pl.String, "asin": pl.String, "rating": pl.Float32, "timestamp": pl.Int64}
+Row = tuple[str, str, float, int]
+
+some_rows = st.lists(
+    st.tuples(
+        st.sampled_from("ABCDEF"), st.sampled_from("abcdefg"), st.sampled_from([2.0, 3.0, 5.0]), st.integers(0, 4)
+    ),
+    min_size=1,
+    max_size=60,
+)
+some_filters = st.builds(
+    Filters,
+    minimum_user_interactions=st.integers(1, 3),
+    minimum_item_interactions=st.integers(1, 3),
+    duplicates=st.sampled_from(["first", "keep", "consecutive"]),
+    core=st.sampled_from(["fixed_point", "once"]),
+    as_of=st.sampled_from([None, dt.date(1970, 1, 3), dt.date(1970, 1, 4)]),
+    order=st.sampled_from(["time", "file"]),
+)
 
 
-def reviews(*rows: tuple[str, str, float, int]) -> pl.DataFrame:
+def reviews(*rows: Row) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def raw_rows(built) -> list[tuple[str, str, float, int]]:
-    """The interactions with their raw ids again."""
-    joined = built.interactions.join(built.users, on="user_id").join(built.items, on="item_id")
-    return sorted(joined.select("reviewer_id", "asin", "rating", "timestamp").iter_rows())
+def raw_rows(built: Interactions) -> list[Row]:
+    """The interactions in their order, with their raw ids again."""
+    users, items = built.users["reviewer_id"], built.items["asin"]
+    return [(users[user], items[item - 1], *rest) for user, item, *rest in built.interactions.iter_rows()]
 
 
 def test_ids_follow_the_sorted_raw_ids() -> None:
-    built = build_interactions(reviews(("U9", "b", 5, 2), ("U10", "B", 5, 1), ("U9", "A", 5, 1)), ANY)
-    assert built.users.rows() == [(0, "U10"), (1, "U9")]
+    built = build_interactions(reviews(("U9", "b", 5, 2), ("U10", "B", 5, 1), ("U9", "A", 5, 1), ("É", "A", 5, 1)), ANY)
+    assert built.users.rows() == [(0, "U10"), (1, "U9"), (2, "É")]
     assert built.items.rows() == [(1, "A"), (2, "B"), (3, "b")]
-    assert built.interactions.rows() == [(0, 2, 5.0, 1), (1, 1, 5.0, 1), (1, 3, 5.0, 2)]
+    assert built.interactions.rows() == [(0, 2, 5.0, 1), (1, 1, 5.0, 1), (1, 3, 5.0, 2), (2, 1, 5.0, 1)]
     assert built.interactions.schema == {
         "user_id": pl.UInt32,
         "item_id": pl.UInt32,
         "rating": pl.Float32,
         "timestamp": pl.Int64,
     }
+    assert (built.users.schema["user_id"], built.items.schema["item_id"]) == (pl.UInt32, pl.UInt32)
 
 
 def test_low_ratings_go_before_duplicates() -> None:
     """Whoever disliked an item first and liked it later has it from the later review on."""
     built = build_interactions(reviews(("U", "a", 2, 1), ("U", "a", 4, 7), ("U", "b", 3, 5)), ANY)
-    assert raw_rows(built) == [("U", "a", 4.0, 7), ("U", "b", 3.0, 5)]
+    assert raw_rows(built) == [("U", "b", 3.0, 5), ("U", "a", 4.0, 7)]
 
 
-def test_duplicates() -> None:
-    rows = reviews(("U", "a", 5, 9), ("U", "a", 3, 2), ("U", "a", 4, 2), ("U", "a", 4, 2), ("V", "a", 5, 2))
-    first = build_interactions(rows, ANY)
-    assert raw_rows(first) == [("U", "a", 4.0, 2), ("V", "a", 5.0, 2)]
-    kept = build_interactions(rows, ANY.model_copy(update={"duplicates": "keep"}))
-    assert raw_rows(kept) == [("U", "a", 4.0, 2), ("U", "a", 5.0, 9), ("V", "a", 5.0, 2)]
+@pytest.mark.parametrize(
+    ("duplicates", "order", "expected"),
+    [
+        ("first", "time", [("a", 4, 2), ("b", 5, 6)]),
+        ("keep", "time", [("a", 4, 2), ("a", 3, 4), ("b", 5, 6), ("a", 5, 9)]),
+        ("consecutive", "time", [("a", 4, 2), ("b", 5, 6), ("a", 5, 9)]),
+        ("first", "file", [("a", 5, 9), ("b", 5, 6)]),
+        ("keep", "file", [("a", 5, 9), ("b", 5, 6), ("a", 3, 2), ("a", 3, 4)]),
+        ("consecutive", "file", [("a", 5, 9), ("b", 5, 6), ("a", 3, 2)]),
+    ],
+)
+def test_duplicates(duplicates: str, order: str, expected: list[tuple[str, float, int]]) -> None:
+    """Two reviews of one item at one time are one: the best-rated, or the first in the file where that is the order."""
+    rows = reviews(("U", "a", 5, 9), ("U", "b", 5, 6), ("U", "a", 3, 2), ("U", "a", 4, 2), ("U", "a", 3, 4))
+    built = build_interactions(rows, ANY.model_copy(update={"duplicates": duplicates, "order": order}))
+    assert [row[1:] for row in raw_rows(built)] == expected
+
+
+def test_the_last_day_is_included() -> None:
+    rows = reviews(("U", "a", 5, 3 * DAY - 1), ("U", "b", 5, 3 * DAY), ("V", "b", 5, -1))
+    built = build_interactions(rows, ANY.model_copy(update={"as_of": dt.date(1970, 1, 3)}))
+    assert raw_rows(built) == [("U", "a", 5.0, 3 * DAY - 1), ("V", "b", 5.0, -1)]
+    assert [(step.name, step.interactions) for step in built.steps[:2]] == [("read", 3), ("up to 1970-01-03", 2)]
 
 
 def test_core_is_iterated() -> None:
     """Item d has one user, so it goes; then W has one item and goes; then item c has one user; then X has one item."""
     chain = [("U", "a"), ("U", "b"), ("V", "a"), ("V", "b"), ("W", "c"), ("W", "d"), ("X", "c"), ("X", "a")]
     built = build_interactions(
-        reviews(*[(user, item, 5, 1) for user, item in chain]),
+        reviews(*[(user, item, 5, place) for place, (user, item) in enumerate(chain)]),
         Filters(minimum_user_interactions=2, minimum_item_interactions=2),
     )
     assert [row[:2] for row in raw_rows(built)] == chain[:4]
@@ -68,6 +111,95 @@ def test_core_is_iterated() -> None:
         ("the first review by a user of an item", 8, 4, 4),
         ("at least 2 a user and 2 an item", 4, 2, 2),
     ]
+
+
+def test_once_goes_round_once_and_counts_repeats_at_first() -> None:
+    """U passes by a repeat and goes in the end, which leaves item a with one user: it stays all the same."""
+    rows = reviews(("U", "a", 5, 1), ("U", "a", 5, 2), ("V", "a", 5, 3), ("V", "b", 5, 4), ("W", "b", 5, 5))
+    filters = Filters(minimum_user_interactions=2, minimum_item_interactions=1, core="once")
+    built = build_interactions(rows, filters)
+    assert raw_rows(built) == [("V", "a", 5.0, 3), ("V", "b", 5.0, 4)]
+    assert [(step.name, step.interactions) for step in built.steps[2:]] == [
+        ("at least 2 a user, repeats counted", 4),
+        ("at least 1 an item, repeats counted", 4),
+        ("one review by a user of an item at a time", 4),
+        ("the first review by a user of an item", 3),
+        ("at least 2 a user", 2),
+    ]
+
+
+def test_no_run_is_left_where_the_core_brings_two_together() -> None:
+    """b has one user and goes, so that U's two a are neighbours and count once; then U has two items, one too few."""
+    bought = {"U": "abac", "V": "acac", "W": "aca"}
+    rows = [(user, item, 5.0, time) for user, items in bought.items() for time, item in enumerate(items)]
+    filters = Filters(minimum_user_interactions=3, minimum_item_interactions=2, duplicates="consecutive")
+    built = build_interactions(reviews(*rows), filters)
+    assert raw_rows(built) == rows[4:]
+
+
+def slow_build(rows: list[Row], filters: Filters) -> list[Row]:
+    """The same rules, one row at a time."""
+    placed = [(*row, place) for place, row in enumerate(rows) if row[2] >= filters.minimum_rating]
+    if filters.as_of is not None:
+        placed = [row for row in placed if dt.datetime.fromtimestamp(row[3], tz=dt.UTC).date() <= filters.as_of]
+    k_user, k_item = filters.minimum_user_interactions, filters.minimum_item_interactions
+    if filters.core == "once":
+        placed = at_least(at_least(placed, 0, k_user), 1, k_item)
+        return [row[:4] for row in at_least(slow_order(placed, filters), 0, k_user)]
+    ordered = slow_order(placed, filters)
+    while True:
+        before = len(ordered)
+        ordered = at_least(at_least(ordered, 0, k_user), 1, k_item)
+        if len(ordered) == before and filters.duplicates == "consecutive":
+            ordered = without_runs(ordered)
+        if len(ordered) == before:
+            return [row[:4] for row in ordered]
+
+
+def slow_order(placed: list[tuple], filters: Filters) -> list[tuple]:
+    """Ordered by user, then time or place in the file, and without duplicates."""
+    kept: dict[tuple[str, str, int], tuple] = {}
+    for row in placed:
+        key = (row[0], row[1], row[3])
+        if key not in kept or (filters.order == "time" and row[2] > kept[key][2]):
+            kept[key] = row
+    ordered = sorted(kept.values(), key=by_time if filters.order == "time" else lambda row: (row[0], row[4]))
+    if filters.duplicates == "first":
+        pairs: dict[tuple[str, str], tuple] = {}
+        for row in ordered:
+            pairs.setdefault(row[:2], row)
+        return list(pairs.values())
+    return without_runs(ordered) if filters.duplicates == "consecutive" else ordered
+
+
+def at_least(rows: list[tuple], column: int, minimum: int) -> list[tuple]:
+    counts = Counter(row[column] for row in rows)
+    return [row for row in rows if counts[row[column]] >= minimum]
+
+
+def without_runs(rows: list[tuple]) -> list[tuple]:
+    return [next(run) for _, run in groupby(rows, key=lambda row: row[:2])]
+
+
+def by_time(row: tuple) -> tuple[str, int, int]:
+    user, item = (np.array([crc32(raw_id.encode())]) for raw_id in row[:2])
+    return row[0], row[3], int(tie_hash(user, item)[0])
+
+
+@given(some_rows, some_filters)
+def test_against_the_rules_one_row_at_a_time(rows: list[tuple[str, str, float, int]], filters: Filters) -> None:
+    rows = [(user, item, rating, day * DAY) for user, item, rating, day in rows]
+    expected = slow_build(rows, filters)
+    if not expected:
+        with pytest.raises(ValueError, match="leaves nothing"):
+            build_interactions(reviews(*rows), filters)
+        return
+    built = build_interactions(reviews(*rows), filters)
+    assert raw_rows(built) == expected
+    assert built.users["reviewer_id"].to_list() == sorted({row[0] for row in expected})
+    assert built.items["asin"].to_list() == sorted({row[1] for row in expected})
+    last = built.steps[-1]
+    assert (last.interactions, last.users, last.items) == (len(expected), built.users.height, built.items.height)
 
 
 def naive_core(pairs: set[tuple[str, str]], k_user: int, k_item: int) -> set[tuple[str, str]]:
@@ -100,15 +232,43 @@ def test_core_is_the_largest_fixed_point(pairs: set[tuple[str, str]], k_user: in
     assert again.steps[0].interactions == again.steps[-1].interactions
 
 
-@given(st.randoms(use_true_random=False), st.sampled_from(["first", "keep"]))
-def test_the_rows_order_makes_no_difference(random, duplicates: str) -> None:
-    rows = [(f"U{i % 4}", f"I{i * i % 7}", 3.0 + i % 3, i % 5) for i in range(60)]
-    shuffled = random.sample(rows, len(rows))
-    filters = Filters(minimum_user_interactions=2, minimum_item_interactions=2, duplicates=duplicates)
-    one, other = build_interactions(reviews(*rows), filters), build_interactions(reviews(*shuffled), filters)
+@given(
+    some_rows,
+    st.sampled_from(["first", "keep", "consecutive"]),
+    st.sampled_from(["fixed_point", "once"]),
+    st.randoms(use_true_random=False),
+)
+def test_the_rows_order_makes_no_difference(
+    rows: list[Row], duplicates: str, core: str, shuffler: random.Random
+) -> None:
+    filters = ANY.model_copy(update={"minimum_rating": 1.0, "duplicates": duplicates, "core": core})
+    one = build_interactions(reviews(*rows), filters)
+    other = build_interactions(reviews(*shuffler.sample(rows, len(rows))), filters)
     assert one.interactions.equals(other.interactions)
     assert one.users.equals(other.users)
     assert one.items.equals(other.items)
+
+
+def test_ties_follow_neither_file_nor_ids() -> None:
+    day = [(f"U{user}", f"I{item}", 5.0, 0) for user in range(10, 40) for item in range(8)]
+    built = build_interactions(reviews(*day), ANY)
+    orders = [[row[1] for row in rows] for _, rows in groupby(raw_rows(built), key=lambda row: row[0])]
+    # of 30 random orders of 8 items the chance that two are equal is 1 %, that one is sorted 0.07 %
+    assert len({tuple(order) for order in orders}) == 30
+    assert sorted(orders[0]) not in orders
+    # pairs in ascending order: 14 x 30 = 420 of 840 expected, with a standard deviation below 29
+    ascending = sum(a < b for order in orders for i, a in enumerate(order) for b in order[i + 1 :])
+    assert abs(ascending - 420) < 100
+
+
+def test_ties_keep_their_order_when_others_come_or_go() -> None:
+    """The hash is of the raw ids: neither another filter nor a later day's newcomers change what was there before."""
+    early = [(f"U{user}", f"I{item}", 3.0 + item % 3, 0) for user in range(20) for item in range(8)]
+    late = [(f"T{user}", f"H{item}", 5.0, DAY) for user in range(20) for item in range(8)]
+    before, after = (raw_rows(build_interactions(reviews(*rows), ANY)) for rows in (early, late + early))
+    assert [row for row in after if row[3] == 0] == before
+    strict = raw_rows(build_interactions(reviews(*early), ANY.model_copy(update={"minimum_rating": 4.0})))
+    assert strict == [row for row in before if row[2] >= 4]
 
 
 @pytest.mark.parametrize(
@@ -125,50 +285,100 @@ def test_the_rows_order_makes_no_difference(random, duplicates: str) -> None:
             Filters(),
             r"5 a user and 5 an item.*minimum_user_interactions.*minimum_item_interactions",
         ),
+        ([("U", "a", 5.0, 1)], Filters(core="once"), r'"at least 5 a user, repeats counted" leaves nothing'),
+        ([("U", "a", 5.0, DAY)], Filters(as_of=dt.date(1970, 1, 1)), r"up to 1970-01-01.*later day in `as_of`"),
     ],
 )
-def test_nothing_left_names_the_filter_and_the_remedy(rows, filters: Filters, message: str) -> None:
+def test_nothing_left_names_the_filter_and_the_remedy(rows: list[Row], filters: Filters, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_interactions(reviews(*rows), filters)
 
 
 @pytest.mark.parametrize(
-    "bad", [{"minimum_rating": 6}, {"minimum_user_interactions": 0}, {"duplicates": "last"}, {"min_rating": 3}]
+    "bad",
+    [
+        {"minimum_rating": 6},
+        {"minimum_user_interactions": 0},
+        {"duplicates": "last"},
+        {"core": "twice"},
+        {"order": "asin"},
+        {"as_of": "yesterday"},
+        {"min_rating": 3},
+    ],
 )
-def test_filters_refuse_bad_values(bad) -> None:
+def test_filters_refuse_bad_values(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Filters(**bad)
 
 
-def test_bytes_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
-    script = (
-        "import sys, polars as pl\n"
-        "from pathlib import Path\n"
-        "from assets.amazon.interactions import Filters, build_interactions\n"
-        "from assets.amazon.reviews import read_reviews\n"
-        "from assets.amazon.sequences import build_sequences\n"
-        "from assets.amazon.sources import SyntheticSource, fetch_reviews\n"
-        "from assets.amazon.splits import data_version, leave_one_out\n"
-        "assert pl.thread_pool_size() == int(sys.argv[2])\n"
-        "raw = fetch_reviews(SyntheticSource(users=1500, items=500, seed=1), Path(sys.argv[1]), str)\n"
-        "built = build_interactions(read_reviews(raw)[0], Filters())\n"
-        "splits = leave_one_out(build_sequences(built.interactions))\n"
-        "for name, frame in [('i', built.interactions), ('u', built.users), ('v', built.items), ('s', splits)]:\n"
-        "    frame.write_parquet(Path(sys.argv[1]) / f'{name}{sys.argv[2]}.parquet')\n"
-        "print(data_version(splits))\n"
+def test_departures_from_the_protocol_have_words() -> None:
+    assert Filters().departures == ()
+    assert Filters(minimum_item_interactions=20).departures == ()
+    released = Filters(order="file", core="once")
+    assert released.departures == ("minima applied once, as the released code",)
+    assert Filters(duplicates="keep", as_of=dt.date(2018, 5, 1)).departures == (
+        "repeated purchases kept",
+        "reviews up to 2018-05-01",
     )
-    versions = []
-    for threads in ("1", "4"):
+    assert Filters(duplicates="consecutive").departures == ("repeats in a row counted once",)
+
+
+BUILD_AND_WRITE = """
+import sys
+from pathlib import Path
+import numpy as np, polars as pl
+from assets.amazon.interactions import Filters, build_interactions
+from assets.amazon.sequences import build_sequences
+from assets.amazon.splits import GlobalTemporal, LeaveOneOut, data_version, split_interactions
+
+folder, threads, shuffle = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+assert pl.thread_pool_size() == threads
+random = np.random.default_rng(0)
+n = 40_000
+users, items = random.integers(0, 3000, n), (400 * random.random(n) ** 2).astype(int)
+reviews = pl.DataFrame({
+    "reviewer_id": [f"A{user * 7919 % 3001}" for user in users],
+    "asin": [f"B{item * 7919 % 401}" for item in items],
+    "rating": random.integers(2, 6, n).astype(np.float32),
+    "timestamp": random.integers(0, 200, n) * 86400,
+})
+if shuffle:
+    reviews = reviews[np.random.default_rng(shuffle).permutation(n)]
+for name, filters in {
+    "first": Filters(),
+    "keep": Filters(duplicates="keep", core="once"),
+    "consecutive": Filters(duplicates="consecutive"),
+    "file": Filters(order="file", core="once"),
+}.items():
+    if name == "file" and shuffle:
+        continue
+    built = build_interactions(reviews, filters)
+    sequences = build_sequences(built.interactions)
+    tables = {"interactions": built.interactions, "users": built.users, "items": built.items, "sequences": sequences}
+    tables["leave_one_out"] = split_interactions(built.interactions, sequences, LeaveOneOut())
+    if name != "file":
+        tables["temporal"] = split_interactions(built.interactions, sequences, GlobalTemporal())
+    for table, frame in tables.items():
+        frame.write_parquet(folder / f"{name}_{table}.parquet")
+    print(name, data_version(tables["leave_one_out"]))
+"""
+
+
+def test_bytes_depend_neither_on_threads_nor_on_the_rows_order(tmp_path: Path) -> None:
+    written = []
+    for threads, shuffle in ((1, 0), (4, 0), (4, 1)):
+        folder = tmp_path / f"{threads}_{shuffle}"
+        folder.mkdir()
         done = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path), threads],
+            [sys.executable, "-c", BUILD_AND_WRITE, str(folder), str(threads), str(shuffle)],
             cwd=ROOT,
-            env={"POLARS_MAX_THREADS": threads, "PATH": ""},
+            env={"POLARS_MAX_THREADS": str(threads), "PATH": ""},
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        versions.append(done.stdout)
-    assert versions[0] == versions[1]
-    for name in "iuvs":
-        assert (tmp_path / f"{name}1.parquet").read_bytes() == (tmp_path / f"{name}4.parquet").read_bytes()
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert len(written[0]) == 4 * 5 + 3
+    assert written[1] == written[0]
+    assert written[2] == {name: content for name, content in written[0].items() if not name.startswith("file")}

@@ -1,7 +1,9 @@
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from assets.amazon import json_lines
@@ -9,8 +11,12 @@ from assets.amazon import json_lines
 TWO_LINES = b'{"a": "x", "n": 1.0}\n{"a": "y"}\n'
 
 
-def collect(path: Path) -> pl.DataFrame:
-    return json_lines.collect(json_lines.scan_fields(path, ("a", "n")), path)
+Change = Callable[[bytes], bytes]
+FIELDS = {"a": pl.String, "n": pl.String}
+
+
+def read(path: Path) -> pl.DataFrame:
+    return pl.concat(json_lines.read_fields(path, FIELDS, lambda lines: lines))
 
 
 @pytest.mark.parametrize(
@@ -23,17 +29,27 @@ def collect(path: Path) -> pl.DataFrame:
         b"\xef\xbb\xbf" + TWO_LINES,
         TWO_LINES.replace(b"\n", b"\r\n"),
         TWO_LINES.rstrip(),
+        pa.compress(TWO_LINES, codec="zstd", asbytes=True),
     ],
-    ids=["plain", "gzip", "two gzip members", "blank lines", "byte order mark", "CRLF", "no newline at the end"],
+    ids=[
+        "plain",
+        "gzip",
+        "two gzip members",
+        "blank lines",
+        "byte order mark",
+        "CRLF",
+        "no newline at the end",
+        "zstd",
+    ],
 )
 def test_good_files_are_read_whatever_their_packing_and_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "reviews.json.gz"
     path.write_bytes(content)
     json_lines.check_json_lines(path, "")
-    lines = collect(path)
+    lines = read(path)
     assert lines["a"].to_list() == ["x", "y"]
-    assert lines["n"].to_list() == ["1.0", None]
-    assert lines["well_formed"].all()
+    assert lines["n"].to_list() == ["1", None]
+    assert lines["problem"].to_list() == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +66,7 @@ def test_good_files_are_read_whatever_their_packing_and_name(tmp_path: Path, con
         (b"PK\x03\x04" + bytes(range(256)), "no JSON"),
         (b"\x1f\x8b\x08\x00garbage", "is damaged"),
         (gzip.compress(TWO_LINES)[:12], "is damaged"),
+        (pa.compress(TWO_LINES, codec="zstd", asbytes=True)[:12], "is damaged"),
     ],
 )
 def test_other_files_are_refused_with_what_they_are(tmp_path: Path, content: bytes, found: str) -> None:
@@ -69,46 +86,111 @@ def test_missing_files_and_directories_are_refused(tmp_path: Path) -> None:
         json_lines.check_json_lines(tmp_path, "Do this.")
 
 
+def test_a_damaged_first_line_is_no_reason_to_refuse_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.json"
+    path.write_bytes(b'{"a": "cut\n\n[1]\n' + TWO_LINES)
+    json_lines.check_json_lines(path, "")
+    path.write_bytes(b'{"a": "cut\n{"b": "cut\n')
+    with pytest.raises(ValueError, match=r"no JSON: it begins with '\{\"a\": \"cut'"):
+        json_lines.check_json_lines(path, "")
+
+
+def test_loose_lines_and_endless_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metadata.json"
+    path.write_text("{'asin': 'B1', 'title': \"It's\"}\n")
+    json_lines.check_json_lines(path, "")
+    monkeypatch.setattr(json_lines, "FIRST_LINE_LIMIT", 1 << 10)
+    path.write_bytes(b"x" * (1 << 18))
+    with pytest.raises(ValueError, match="no JSON"):
+        json_lines.check_json_lines(path, "")
+
+
 def test_lines_keep_their_numbers_and_damaged_ones_are_marked(tmp_path: Path) -> None:
     path = tmp_path / "lines.json"
     path.write_text('{"a": "x"}\n\n{"a": "y"\n[]\n{"a": "z", "a": "last"}\n{"a": {"b": [1]}, "n": "5"}\n')
-    lines = collect(path)
+    lines = read(path).sort("line_number")
     assert lines["line_number"].to_list() == [1, 3, 4, 5, 6]
-    assert lines["well_formed"].to_list() == [True, False, False, True, True]
-    assert lines["a"].to_list() == ["x", None, None, "last", '{"b":[1]}']
+    assert lines["problem"].is_null().to_list() == [True, False, False, True, True]
+    assert lines["a"].to_list() == ["x", None, None, "z", '{"b": [1]}']
     assert lines["n"].to_list() == [None, None, None, None, "5"]
 
 
-def test_half_an_emoji_does_not_cost_the_line(tmp_path: Path) -> None:
-    """json.dumps writes an unpaired surrogate without complaint; an escaped backslash before a 'u' is none."""
-    path = tmp_path / "lines.json"
-    path.write_text('{"a": "b\\ud83d!", "n": 1}\n{"a": "c\\\\ud83d", "n": 2}\n')
-    lines = collect(path)
-    assert lines["well_formed"].to_list() == [True, True]
-    assert lines["a"][0] == "b?!"
-    assert lines["n"].to_list() == ["1", "2"]
+def numbered(count: int) -> bytes:
+    return b"".join(b'{"a": "%d"}\n' % i for i in range(count))
 
 
-@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: whole[:-8] + bytes(8)])
-def test_files_that_break_off_are_errors_not_fewer_rows(tmp_path: Path, damage) -> None:
-    path = tmp_path / "cut.json.gz"
-    path.write_bytes(damage(gzip.compress(b"".join(b'{"a": "%d"}\n' % i for i in range(20_000)))))
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda whole: pa.compress(whole, codec="zstd", asbytes=True)])
+def test_batches_together_are_the_file_in_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Change
+) -> None:
+    monkeypatch.setattr(json_lines, "BATCH_BYTES", 1 << 18)
+    path = tmp_path / "lines"
+    path.write_bytes(pack(numbered(100_000)))
+    wanted = [str(i) for i in range(100_000)]
+    for batches in (
+        list(json_lines.line_batches(path)),
+        list(json_lines.salvaged_batches(path)),
+        json_lines.read_fields(path, FIELDS, lambda lines: lines),
+        list(json_lines.stream_fields(path, FIELDS, lambda lines: lines)),
+    ):
+        assert len(batches) >= 3
+        whole = pl.concat(batches)
+        assert whole["line_number"].to_list() == list(range(1, 100_001))
+        assert whole["problem"].null_count() == 100_000
+        assert (whole["a"].to_list() if "a" in whole.columns else wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    ("damage", "kept", "reason"),
+    [
+        (lambda packed: packed[: len(packed) // 2], 20_000, "it ends in the middle of its gzip data"),
+        (lambda packed: packed[:-8] + bytes(8), 50_000, "its gzip data is damaged: incorrect data check"),
+        (lambda packed: packed + b"<html>", 50_000, "its gzip data is damaged: incorrect header check"),
+        (lambda packed: packed + packed[: len(packed) // 2], 70_000, "it ends in the middle of its gzip data"),
+    ],
+    ids=["cut", "checksum", "something behind", "second member cut"],
+)
+def test_where_a_file_breaks_off_is_a_row_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Change, kept: int, reason: str
+) -> None:
+    monkeypatch.setattr(json_lines, "BATCH_BYTES", 1 << 18)
+    path = tmp_path / "broken.json.gz"
+    path.write_bytes(damage(gzip.compress(numbered(50_000))))
     json_lines.check_json_lines(path, "")
-    for read in (collect, lambda path: list(json_lines.batches(json_lines.scan_fields(path, ("a",)), path, 100))):
-        with pytest.raises(ValueError, match=r"cut\.json\.gz cannot be read to its end .* Fetch or copy it again"):
-            read(path)
+    streamed = list(json_lines.stream_fields(path, FIELDS, lambda lines: lines))
+    for lines in (read(path), pl.concat(streamed)):
+        good, end = lines.head(-1), lines.tail(1)
+        assert good.height >= kept
+        assert good["line_number"].to_list() == list(range(1, good.height + 1))
+        assert good["a"].to_list() == [str(i % 50_000) for i in range(good.height)]
+        assert end["problem"].item() == f"the file breaks off here: {reason}"
+        assert end["line_number"].item() == good.height + 1
+        assert f'{{"a": "{good.height % 50_000}"}}'.startswith(end["line"].item())
 
 
-def test_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+def test_lines_that_are_not_utf8_are_marked_and_cost_no_others(tmp_path: Path) -> None:
+    """Polars skips a whole part of the file for one such line, and numbers on as if nothing had been there."""
     path = tmp_path / "latin1.json"
-    path.write_bytes('{"a": "x"}\n{"a": "caf\xe9"}\n'.encode("latin-1"))
-    with pytest.raises(ValueError, match="not UTF-8"):
-        collect(path)
+    path.write_bytes(numbered(100_000) + b'{"a": "caf\xe9"}\n' + numbered(100_000) + b"\xff")
+    lines = read(path)
+    bad = lines.filter(pl.col("problem").is_not_null())
+    assert bad.select("line_number", "line", "problem").rows() == [
+        (100_001, '{"a": "caf\ufffd"}', "not UTF-8 text"),
+        (200_002, "\ufffd", "not UTF-8 text"),
+    ]
+    good = lines.filter(pl.col("problem").is_null())
+    assert good["a"].to_list() == [str(i) for i in range(100_000)] * 2
+    assert good["line_number"].is_sorted()
 
 
-def test_batches_together_are_the_file_in_its_order(tmp_path: Path) -> None:
-    path = tmp_path / "lines.json.gz"
-    path.write_bytes(gzip.compress(b"".join(b'{"a": "%d"}\n' % i for i in range(5000))))
-    batches = list(json_lines.batches(json_lines.scan_fields(path, ("a",)), path, 700))
-    assert len(batches) > 3
-    assert pl.concat(batches)["a"].to_list() == [str(i) for i in range(5000)]
+def test_files_that_cannot_be_opened_are_errors(tmp_path: Path) -> None:
+    for reading in (read, json_lines.first_objects):
+        with pytest.raises(ValueError, match=r"gone\.json cannot be read .* is it still there"):
+            reading(tmp_path / "gone.json")
+
+
+def test_an_error_in_the_use_of_a_batch_comes_through(tmp_path: Path) -> None:
+    path = tmp_path / "lines.json"
+    path.write_bytes(TWO_LINES)
+    with pytest.raises(pl.exceptions.ColumnNotFoundError):
+        json_lines.read_fields(path, FIELDS, lambda lines: lines["no such column"])

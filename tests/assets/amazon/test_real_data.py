@@ -1,11 +1,15 @@
 """Against real files in the raw format, where they lie beside the project; the counts are those published with them."""
 
+import gzip
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from assets.amazon.interactions import Filters, build_interactions
-from assets.amazon.reviews import read_metadata, read_reviews
+from assets.amazon.metadata import read_metadata
+from assets.amazon.quarantine import ReadReport
+from assets.amazon.reviews import read_reviews
 from assets.amazon.sequences import build_sequences, tied_share
 from assets.amazon.sources import LocalSource, RawFile, fetch_metadata, fetch_reviews
 from assets.amazon.splits import leave_one_out, split_counts
@@ -52,6 +56,54 @@ def test_published_counts(name: str, users: int, items: int, interactions: int, 
 def test_office_metadata_is_readable() -> None:
     fetch("meta_Office_Products.json.gz")
     source = LocalSource(reviews=DATA / "Office_Products_5.json.gz", metadata=DATA / "meta_Office_Products.json.gz")
-    metadata = read_metadata(fetch_metadata(source, DATA, str))
-    assert metadata.height == 3317
+    metadata, report = read_metadata(fetch_metadata(source, DATA, str))
+    assert (metadata.height, report.rows, report.bad_rows, report.duplicates) == (3317, 3317, {}, 0)
     assert (metadata["title"] != "").mean() > 0.95
+
+
+def read_damaged(tmp_path: Path, packed: bytes) -> tuple[pl.DataFrame, ReadReport]:
+    path = tmp_path / "damaged.json.gz"
+    path.write_bytes(packed)
+    return read_reviews(RawFile(path=path, bytes=len(packed), sha256="", origin=str(path), synthetic=False))
+
+
+def test_damaged_lines_cost_themselves_only(tmp_path: Path) -> None:
+    """Cut lines, a line that is not UTF-8 and one from elsewhere, in a copy of two gzip members."""
+    raw = fetch("All_Beauty_5.json.gz")
+    whole, _ = read_reviews(raw)
+    lines = gzip.decompress(raw.path.read_bytes()).splitlines()
+    lines[10] = lines[10][:50]
+    lines[3000] = lines[3000].replace(b'"reviewText": "', b'"reviewText": "caf\xe9 ')
+    lines[5268] = b"<tr>503</tr>"
+    packed = [gzip.compress(b"\n".join(part) + b"\n") for part in (lines[:2000], lines[2000:])]
+    reviews, report = read_damaged(tmp_path, b"".join(packed))
+    assert report.rows == 5269
+    assert report.quarantine.select("line_number", "reason").rows() == [
+        (11, "not a JSON object"),
+        (3001, "not UTF-8 text"),
+        (5269, "not a JSON object"),
+    ]
+    assert report.quarantine["text"].to_list()[0] == lines[10].decode().strip()
+    assert reviews.equals(whole.with_row_index().filter(~pl.col("index").is_in([10, 3000, 5268])).drop("index"))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.999])
+def test_a_copy_that_was_cut_short_keeps_its_rows(tmp_path: Path, share: float) -> None:
+    raw = fetch("All_Beauty_5.json.gz")
+    whole, _ = read_reviews(raw)
+    reviews, report = read_damaged(tmp_path, raw.path.read_bytes()[: int(share * raw.bytes)])
+    assert reviews.height > share * 5269 * 0.9
+    assert reviews.equals(whole.head(reviews.height))
+    assert report.rows == reviews.height + 1
+    assert report.bad_rows == {"the file breaks off here: it ends in the middle of its gzip data": 1}
+
+
+def test_a_flipped_bit_is_never_passed_over(tmp_path: Path) -> None:
+    """What lies before it is kept; of what lies behind it nothing can be trusted but that it is marked."""
+    raw = fetch("All_Beauty_5.json.gz")
+    whole, _ = read_reviews(raw)
+    packed = bytearray(raw.path.read_bytes())
+    packed[len(packed) // 2] ^= 16
+    reviews, report = read_damaged(tmp_path, bytes(packed))
+    assert reviews.head(2000).equals(whole.head(2000))
+    assert any(reason.startswith("the file breaks off here: its gzip data is damaged") for reason in report.bad_rows)

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from assets.amazon import releases
 from assets.amazon.sources import (
     NO_FILE,
+    AmazonSource,
     HttpsSource,
     LocalSource,
     RawFile,
@@ -27,6 +29,9 @@ def test_the_kind_decides_and_unknown_fields_are_refused() -> None:
     )
     assert read({"kind": "local", "reviews": "a.json"}) == LocalSource(reviews=Path("a.json"))
     assert read({"kind": "https", "reviews": ["https://a/b"]}) == HttpsSource(reviews=["https://a/b"])
+    assert read({"kind": "amazon", "release": 2014, "category": "Beauty"}) == AmazonSource(
+        release=2014, category="Beauty"
+    )
     for bad in (
         {"kind": "ftp", "reviews": "a"},
         {"reviews": "a"},
@@ -36,6 +41,9 @@ def test_the_kind_decides_and_unknown_fields_are_refused() -> None:
         {"kind": "https", "reviews": ["https://a/b"], "metadata": ["file:///etc/passwd"]},
         {"kind": "synthetic", "users": 50, "items": 51, "seed": 0},
         {"kind": "synthetic", "users": 3, "items": 2, "seed": 0},
+        {"kind": "amazon", "release": 2016, "category": "Books"},
+        {"kind": "amazon", "release": 2018, "category": "Beauty"},
+        {"kind": "amazon", "release": 2018},
     ):
         with pytest.raises(ValidationError):
             read(bad)
@@ -57,6 +65,23 @@ def test_local_files_are_used_in_place(tmp_path: Path) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["mine.json.gz"]
 
 
+def test_an_amazon_category_is_its_addresses() -> None:
+    reviews, metadata = releases.mirrors(2023, "Books")
+    source = AmazonSource(release=2023, category="Books")
+    assert source.addresses() == HttpsSource(reviews=reviews, metadata=metadata)
+    assert source.model_copy(update={"metadata": False}).addresses() == HttpsSource(reviews=reviews)
+
+
+@pytest.mark.parametrize(("part", "fetch"), [("reviews", fetch_reviews), ("metadata", fetch_metadata)])
+def test_an_amazon_file_may_be_put_there_by_hand(tmp_path: Path, part: str, fetch) -> None:
+    """Under the name of either packing in which its mirrors have it; no mirror is asked."""
+    for suffix in (".jsonl.gz", ".jsonl"):
+        path = tmp_path / suffix.strip(".") / f"{part}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(LINE)
+        assert fetch(AmazonSource(release=2023, category="Books"), path.parent, str).path == path
+
+
 @pytest.mark.parametrize("fetch", [fetch_reviews, fetch_metadata])
 def test_local_files_are_checked(tmp_path: Path, fetch) -> None:
     page = tmp_path / "page.json"
@@ -71,6 +96,25 @@ def test_local_files_are_checked(tmp_path: Path, fetch) -> None:
 def test_a_domain_without_metadata(tmp_path: Path) -> None:
     assert fetch_metadata(LocalSource(reviews=tmp_path), tmp_path, str) is NO_FILE
     assert fetch_metadata(HttpsSource(reviews=["https://a/b"]), tmp_path, str).path is None
+    assert fetch_metadata(AmazonSource(release=2018, category="Books", metadata=False), tmp_path, str).path is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://a.org/x/meta_CDs.json.gz", "reviews.json.gz"),
+        ("https://a.org/x.jsonl.gz?download=1", "reviews.jsonl.gz"),
+        ("https://a.org/x.v2.jsonl", "reviews.jsonl"),
+        ("https://a.org/x.json.zst", "reviews.json.zst"),
+        ("https://a.org/x.zst", "reviews.zst"),
+        ("https://a.org/get?file=x.json.gz", "reviews.json"),
+    ],
+)
+def test_a_downloaded_file_keeps_its_suffixes(tmp_path: Path, address: str, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(LINE)
+    assert fetch_reviews(HttpsSource(reviews=[address]), tmp_path, str).path == path
 
 
 def test_synthetic_files_are_made_once_and_again_when_something_changed(tmp_path: Path) -> None:
@@ -93,4 +137,8 @@ def test_synthetic_files_are_made_once_and_again_when_something_changed(tmp_path
     other = fetch_reviews(source.model_copy(update={"seed": 5}), tmp_path / "new", said.append)
     assert other.sha256 != made.sha256
     assert json.loads(note.read_text())["made_from"]["seed"] == 5
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["reviews.json.gz", note.name]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "reviews.json.gz",
+        note.name,
+        "truth.json",
+    ]

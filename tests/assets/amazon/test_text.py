@@ -1,30 +1,35 @@
+from collections.abc import Callable
+from typing import Any
+
 import polars as pl
 import pytest
 
-from assets.amazon import text
+from assets.amazon import json_lines
 from assets.amazon.interactions import Filters, build_interactions
-from assets.amazon.reviews import read_metadata, read_reviews
-from assets.amazon.sequences import build_sequences
-from assets.amazon.sources import NO_FILE
-from assets.amazon.splits import leave_one_out
+from assets.amazon.metadata import read_metadata
+from assets.amazon.reviews import read_reviews
+from assets.amazon.sources import NO_FILE, RawFile
+from assets.amazon.splits import held_out_pairs
 from assets.amazon.text import item_texts, training_texts
 
+WriteRaw = Callable[..., RawFile]
 ANY = Filters(minimum_user_interactions=1, minimum_item_interactions=1)
+IDS = {"user_id": pl.UInt32, "item_id": pl.UInt32}
 
 
-def review(user: str, asin: str, day: int, words: str, overall: float = 5.0) -> dict:
+def review(user: str, asin: str, day: int, words: str, overall: float = 5.0) -> dict[str, Any]:
     return {
         "reviewerID": user,
         "asin": asin,
         "overall": overall,
-        "unixReviewTime": day * 86400,
+        "unixReviewTime": 1_300_000_000 + day * 86400,
         "summary": f"about {words}",
         "reviewText": f"I say {words}",
     }
 
 
-def test_item_texts(write_raw) -> None:
-    metadata = read_metadata(
+def test_item_texts(write_raw: WriteRaw) -> None:
+    metadata, _ = read_metadata(
         write_raw(
             [
                 {"asin": "C", "title": "A &amp; B", "brand": "", "category": ["x", "y"], "description": ["one", "two"]},
@@ -33,11 +38,26 @@ def test_item_texts(write_raw) -> None:
         )
     )
     items = pl.DataFrame({"item_id": [1, 2, 3], "asin": ["A", "B", "C"]}, schema_overrides={"item_id": pl.UInt32})
-    assert item_texts(metadata, items).rows() == [(1, "Acme"), (2, ""), (3, "A & B\nx, y\none two")]
-    assert item_texts(read_metadata(NO_FILE), items)["text"].to_list() == ["", "", ""]
+    texts = item_texts(metadata, items)
+    assert texts.rows() == [
+        (1, "", "Acme", [], "", "Acme"),
+        (2, "", "", [], "", ""),
+        (3, "A & B", "", ["x", "y"], "one two", "A & B\nx, y\none two"),
+    ]
+    assert texts.schema == {
+        "item_id": pl.UInt32,
+        "title": pl.String,
+        "brand": pl.String,
+        "category": pl.List(pl.String),
+        "description": pl.String,
+        "text": pl.String,
+    }
+    unknown = item_texts(read_metadata(NO_FILE)[0], items)
+    assert unknown.schema == texts.schema
+    assert unknown["text"].to_list() == ["", "", ""]
 
 
-def test_nothing_of_a_held_out_purchase_is_read(write_raw) -> None:
+def test_nothing_of_a_held_out_purchase_is_read(write_raw: WriteRaw) -> None:
     reviews = write_raw(
         [
             review("U", "A", 1, "seen"),
@@ -48,35 +68,68 @@ def test_nothing_of_a_held_out_purchase_is_read(write_raw) -> None:
             review("V", "C", 1, "someone else's"),
             review("V", "Z", 1, "an item that is left out", overall=2.0),
             {"reviewerID": "W", "asin": "A", "reviewText": "No rating &amp; <b>no</b> summary"},
-            {"reviewerID": "W", "asin": "A", "summary": "no text"},
-            {"reviewerID": "W", "asin": "A"},
+            {"reviewerID": "W", "asin": "A", "summary": "half a smile \ud83d"},
+            {"reviewerID": "W", "asin": "A", "summary": ""},
             "{broken",
         ]
     )
     metadata = write_raw([{"asin": "B", "title": "The B"}, {"asin": "Z", "title": "The Z"}], "metadata.json.gz")
     built = build_interactions(read_reviews(reviews)[0], ANY)
-    splits = leave_one_out(build_sequences(built.interactions))
-    texts = list(training_texts(reviews, metadata, built.users, built.items, splits))
-    assert texts == [
+    assert built.users["reviewer_id"].to_list() == ["U", "V"]
+    assert built.items["asin"].to_list() == ["A", "B", "C"]
+    held_out = pl.DataFrame({"user_id": [0, 0], "item_id": [2, 3]}, schema=IDS)
+    texts = item_texts(read_metadata(metadata)[0], built.items)
+    assert list(training_texts(reviews, texts, built.users, built.items, held_out, None)) == [
         "The B",
         "about seen\nI say seen",
         "about someone else's\nI say someone else's",
         "No rating & no summary",
-        "no text",
+        "half a smile ?",
     ]
 
 
-def test_batches_change_nothing(domain, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = (domain.reviews, domain.metadata, domain.interactions.users, domain.interactions.items, domain.splits)
-    whole = list(training_texts(*arguments))
-    monkeypatch.setattr(text, "BATCH_LINES", 50)
-    assert list(training_texts(*arguments)) == whole
+def test_no_review_from_the_cut_on_is_read(write_raw: WriteRaw) -> None:
+    """Nor one of which it is not known when it was written."""
+    dated = [review("U", "A", day, f"day {day}") for day in (1, 2, 3)]
+    reviews = write_raw([*dated, {**dated[0], "unixReviewTime": None}, {**dated[0], "unixReviewTime": "1 1, 2011"}])
+    users = pl.DataFrame({"user_id": [0], "reviewer_id": ["U"]}, schema_overrides={"user_id": pl.UInt32})
+    items = pl.DataFrame({"item_id": [1], "asin": ["A"]}, schema_overrides={"item_id": pl.UInt32})
+    texts = item_texts(read_metadata(NO_FILE)[0], items)
+    nothing = pl.DataFrame(schema=IDS)
+    cut = 1_300_000_000 + 2 * 86400
+    assert list(training_texts(reviews, texts, users, items, nothing, cut)) == ["about day 1\nI say day 1"]
+    assert len(list(training_texts(reviews, texts, users, items, nothing, None))) == 5
+
+
+def test_the_release_of_2023(write_raw: WriteRaw) -> None:
+    row = {"user_id": "U", "asin": "A1", "parent_asin": "A", "rating": 5, "title": "Good", "text": "Fine<br />lamp"}
+    reviews = write_raw([{**row, "timestamp": 1_300_000_000_000}, {**row, "timestamp": 1_300_000_001_000}])
+    users = pl.DataFrame({"user_id": [0], "reviewer_id": ["U"]}, schema_overrides={"user_id": pl.UInt32})
+    items = pl.DataFrame({"item_id": [1], "asin": ["A"]}, schema_overrides={"item_id": pl.UInt32})
+    texts = item_texts(read_metadata(NO_FILE)[0], items)
+    found = training_texts(reviews, texts, users, items, pl.DataFrame(schema=IDS), 1_300_000_001)
+    assert list(found) == ["Good\nFine lamp"]
+
+
+def corpus_of(domain: Any, reviews: RawFile) -> Any:
+    built = domain.interactions
+    texts = item_texts(read_metadata(domain.metadata)[0], built.items)
+    held_out = held_out_pairs(built.interactions, domain.splits)
+    return training_texts(reviews, texts, built.users, built.items, held_out, None)
+
+
+def test_batches_change_nothing(domain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(corpus_of(domain, domain.reviews))
+    monkeypatch.setattr(json_lines, "BATCH_BYTES", 1)
+    assert list(corpus_of(domain, domain.reviews)) == whole
     assert len(whole) > domain.interactions.interactions.height / 2
     assert not any("<" in each or "&amp;" in each for each in whole)
 
 
-def test_texts_come_as_they_are_asked_for(domain) -> None:
+def test_texts_come_as_they_are_asked_for(domain: Any) -> None:
     """The corpus of a large domain is never held all at once: the first text is there before the reviews are read."""
     gone = domain.reviews.model_copy(update={"path": domain.reviews.path.with_name("gone.json.gz")})
-    texts = training_texts(gone, domain.metadata, domain.interactions.users, domain.interactions.items, domain.splits)
+    texts = corpus_of(domain, gone)
     assert next(texts)
+    with pytest.raises(ValueError, match=r"gone\.json\.gz cannot be read"):
+        list(texts)

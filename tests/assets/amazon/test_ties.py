@@ -1,8 +1,9 @@
 import numpy as np
+import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets.amazon.ties import tie_hash
+from assets.amazon.ties import raw_id_hash, tie_hash
 
 
 def test_is_splitmix64() -> None:
@@ -28,3 +29,18 @@ def test_order_has_nothing_to_do_with_ids_and_depends_on_the_seed() -> None:
     # the correlation of a random order has a standard deviation of 1 / sqrt(2000) = 0.022
     assert abs(np.corrcoef(first, items)[0, 1]) < 0.1
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
+
+
+def test_raw_ids_are_hashed_by_their_bytes() -> None:
+    """The check value that CRC-32 is published with, that of nothing, and one of two bytes, worked out bit by bit."""
+    assert raw_id_hash(pl.Series(["123456789", "", "É"])).tolist() == [0xCBF43926, 0, slow_crc32(b"\xc3\x89")]
+    assert raw_id_hash(pl.Series([], dtype=pl.String)).dtype == np.uint32
+
+
+def slow_crc32(content: bytes) -> int:
+    remainder = 0xFFFFFFFF
+    for byte in content:
+        remainder ^= byte
+        for _ in range(8):
+            remainder = remainder >> 1 ^ (0xEDB88320 if remainder & 1 else 0)
+    return remainder ^ 0xFFFFFFFF

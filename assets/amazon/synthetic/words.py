@@ -1,7 +1,7 @@
-"""What synthetic products are called and what their reviews say: the words, and how they are put together.
+"""What synthetic products are called: departments, things, praises, brands, and which of them each product has.
 
-Every product name and sentence comes from its category's words, so that a language model can learn the categories
-from the text alone. Who buys what is `synthetic.py`'s subject.
+The words only. How they become titles and sentences is the subject of `metadata_lines.py` and `sentences.py`; who buys
+what, of `world.py` and `purchases.py`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 # department: (things sold in it, what they are praised for)
 DEPARTMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -158,96 +159,93 @@ BRANDS = (
     "Juniper Lane",
 )
 COLOURS = ("Black", "Blue", "Green", "Red", "White", "Grey", "Yellow", "Natural")
-NAMES = (
-    "Amazon Customer",
-    "J. Carter",
-    "Maria L.",
-    "bookworm42",
-    "Priya",
-    "Tom & Sue",
-    "K. Olsen",
-    "Dee",
-    "R. Haddad",
-    "Yuki",
+GIVEN_NAMES = (
+    *("Amina", "Andrew", "Beth", "Bruno", "Carla", "Chen", "Dana", "Derek", "Dee", "Elif", "Emil", "Fatima", "Fred"),
+    *("Grace", "Hana", "Hugo", "Ines", "Ivan", "Jamal", "Jo\u00e3o", "Joyce", "Kofi", "Lena", "Liam", "Luz", "Mads"),
+    *("Maria", "Mei", "Nadia", "Noor", "Olga", "Omar", "Pat", "Priya", "Ravi", "Ren\u00e9e", "Rosa", "Sam", "Sofia"),
+    *("Sue", "Tariq", "Tom", "Uma", "Vera", "Wanda", "Will", "Yara", "Yuki", "Zainab", "Zo\u00eb"),
 )
+SURNAMES = (
+    *(
+        "Abbott",
+        "Ahmed",
+        "Baker",
+        "Bianchi",
+        "Brandt",
+        "Carter",
+        "Castro",
+        "Cohen",
+        "Dahl",
+        "Diaz",
+        "Dubois",
+        "Eriksen",
+    ),
+    *("Fischer", "Fraser", "Garcia", "Haddad", "Hughes", "Ito", "Jensen", "Kaya", "Keller", "Khan", "Kowalski", "Lang"),
+    *(
+        "Larsen",
+        "Lopez",
+        "Maier",
+        "Mbeki",
+        "Moreau",
+        "Murphy",
+        "Nagy",
+        "Nakamura",
+        "Novak",
+        "O'Brien",
+        "Okafor",
+        "Olsen",
+    ),
+    *("Park", "Patel", "Petrov", "Quinn", "Ramos", "Reyes", "Rossi", "Sato", "Schmidt", "Silva", "Singh", "Suzuki"),
+    *("Tanaka", "Taylor", "Torres", "Usman", "Varga", "Vogel", "Walsh", "Weber", "Wong", "Yilmaz", "Young", "Zhang"),
+)
+NICKNAMES = ("bookworm42", "Grandma of 5", 'Jim "Jimbo" K.', "music & more", "Kindle Customer", "shopper_77", "DIY dad")
 LARGEST_NUMBER_OF_CATEGORIES = len(DEPARTMENTS) * len(RANGES)
+BRANDS_A_CATEGORY = 3
 
-_SUMMARIES = {
-    1: ("One Star", "Broke at once", "Do not buy this {thing}"),
-    2: ("Two Stars", "Not as described", "Disappointing {thing}"),
-    3: ("Three Stars", "It's okay", "A decent {thing}"),
-    4: ("Four Stars", "Good {thing}", "Would buy again"),
-    5: ("Five Stars", "Love this {thing}!", "{praise} and well made"),
+_THINGS = [thing for things, _ in DEPARTMENTS.values() for thing in things]
+_PRAISES = [praise for _, praises in DEPARTMENTS.values() for praise in praises]
+VOCABULARIES: dict[str, list[str]] = {
+    "thing": _THINGS,
+    "praise": _PRAISES,
+    "range": list(RANGES),
+    "department": list(DEPARTMENTS),
+    "colour": list(COLOURS),
+    "brand": list(BRANDS),
 }
-_OPENINGS = {
-    1: ("Sent this {thing} back.", "A waste of money."),
-    2: ("I expected more of this {thing}.", "The picture promises too much."),
-    3: ("The {thing} does its job.", "Neither good nor bad."),
-    4: ("A solid {thing} for the price.", "Nearly perfect."),
-    5: ("The best {thing} I have owned.", "Exactly what I was looking for."),
-}
-_MIDDLES = (
-    "It is {praise} as they say, and the {colour} looks right.",
-    "I use it together with my other {range} things.",
-    "My old {thing} was not {praise}, this one is.",
-    "Bought it for the {range} shelf & it fits<br />well.",
-    "Anyone who likes {department} will know what a {thing} has to do.",
-)
 
 
 @dataclass(frozen=True)
 class Wording:
-    """The words of one product."""
+    """The words of I products.
 
-    department: str
-    range: str
-    thing: str
-    praise: str
-    brand: str
-    colour: str
-    number: int
+    Attributes:
+        ids: word -> which of VOCABULARIES[word] each product has, [I]; and "number": a model number, 100 to 999.
+    """
 
-    @property
-    def title(self) -> str:
-        """A product title as a seller writes it."""
-        return f"{self.brand} {self.range} {self.praise} {self.thing}, {self.colour}, Model {self.number}"
+    ids: dict[str, np.ndarray]
 
-    def fill(self, template: str) -> str:
-        """Put the product's words into a sentence."""
-        return template.format(
-            thing=self.thing.lower(),
-            praise=self.praise.lower(),
-            colour=self.colour.lower(),
-            range=self.range.lower(),
-            department=self.department,
-        )
-
-    def review(self, rating: int, choice: int) -> tuple[str, str]:
-        """Summary and text of a review with this rating; `choice` (any integer) picks among the sentences."""
-        summaries, openings = _SUMMARIES[rating], _OPENINGS[rating]
-        summary = summaries[choice % len(summaries)]
-        opening, middle = openings[choice // 3 % len(openings)], _MIDDLES[choice // 6 % len(_MIDDLES)]
-        return self.fill(summary), self.fill(f"{opening} {middle}")
+    def words(self, kind: str) -> pl.Series:
+        """The products' words of one kind, str [I]."""
+        return pl.Series(kind, VOCABULARIES[kind]).gather(self.ids[kind])
 
 
-def word_products(categories: np.ndarray, rng: np.random.Generator) -> list[Wording]:
+def word_products(rng: np.random.Generator, category: np.ndarray) -> Wording:
     """Name every product: its category, [I] (below LARGEST_NUMBER_OF_CATEGORIES), gives words, chance picks."""
-    departments = list(DEPARTMENTS)
-    draws = rng.integers(0, 1 << 30, size=(len(categories), 5))
-    wordings = []
-    for category, (thing, praise, brand, colour, number) in zip(categories.tolist(), draws.tolist(), strict=True):
-        department = departments[category % len(departments)]
-        things, praises = DEPARTMENTS[department]
-        wordings.append(
-            Wording(
-                department=department,
-                range=RANGES[category // len(departments)],
-                thing=things[thing % len(things)],
-                praise=praises[praise % len(praises)],
-                # a category has three brands of its own
-                brand=BRANDS[(category * 3 + brand % 3) % len(BRANDS)],
-                colour=COLOURS[colour % len(COLOURS)],
-                number=100 + number % 900,
-            )
-        )
-    return wordings
+    department, products = category % len(DEPARTMENTS), len(category)
+    things, praises = (len(words) // len(DEPARTMENTS) for words in (_THINGS, _PRAISES))
+    return Wording(
+        {
+            "department": department,
+            "range": category // len(DEPARTMENTS),
+            "thing": department * things + rng.integers(0, things, products),
+            "praise": department * praises + rng.integers(0, praises, products),
+            "colour": rng.integers(0, len(COLOURS), products),
+            "brand": (category * BRANDS_A_CATEGORY + rng.integers(0, BRANDS_A_CATEGORY, products)) % len(BRANDS),
+            "number": rng.integers(100, 1000, products),
+        }
+    )
+
+
+def category_name(category: int) -> tuple[str, str]:
+    """Department and range of a category, as its products' metadata has them."""
+    return list(DEPARTMENTS)[category % len(DEPARTMENTS)], RANGES[category // len(DEPARTMENTS)]

@@ -1,0 +1,129 @@
+"""What is wrong with real files, at known rates: the rates, and how a good line is turned into a bad one.
+
+Warts that a line wears and stays a good line (markup, missing texts) are put on by `review_lines.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from assets.amazon.json_fields import NOT_AN_OBJECT
+
+Share = Annotated[float, Field(ge=0, le=0.25)]
+Review = dict[str, Any]
+
+
+class Warts(BaseModel):
+    """Shares from 0 to 0.25; 0 leaves that wart out. The defaults are ours, near what the real files have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # of purchases: on the day of the user's one before; made again on a later day; rated 1 or 2
+    same_day: Share = 0.2
+    repeat_purchases: Share = 0.02
+    low_ratings: Share = 0.07
+    # of purchases: the line stands in the file twice
+    exact_duplicates: Share = 0.01
+    # of users: fewer than five purchases; of products: hardly ever bought
+    casual_users: Share = 0.1
+    rare_items: Share = 0.05
+    # of reviews, whose lines stay good ones; the last three of those with a text
+    missing_texts: Share = 0.016
+    missing_names: Share = 0.02
+    missing_summaries: Share = 0.001
+    markup: Share = 0.03  # HTML and entities; of products' titles and descriptions as well
+    beyond_ascii: Share = 0.02  # accents, typographic signs, emoji: escaped, as in \u2019
+    lone_surrogates: Share = 0.0005  # half an emoji, as in \ud83d
+    # of products: no metadata; metadata that stands in the file twice; "" for a title; [] for a description
+    missing_products: Share = 0.02
+    duplicate_products: Share = 0.01
+    empty_titles: Share = 0.02
+    missing_descriptions: Share = 0.1
+    # lines besides, in parts of the purchases' number; the first five are to be quarantined
+    malformed: Share = 0.0001  # cut short, or no JSON object
+    missing_fields: Share = 0.0001  # user, product, rating or time
+    mistyped_fields: Share = 0.0001  # the same
+    impossible_ratings: Share = 0.0001  # 0 or 7
+    impossible_times: Share = 0.0001  # before 1996 or in the future
+    blank_lines: Share = 0.0001
+    loose_lines: Share = 0.0  # a review once more, as a Python literal: no 2018 file has them, old metadata do
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One way in which a line is bad.
+
+    Attributes:
+        kind: its name in the sidecar.
+        wart: the share of `Warts` it belongs to, which its kinds have evenly between them.
+        reason: why reading quarantines such a line; "" where it does not.
+        apply: the bad line, made from a good review.
+    """
+
+    kind: str
+    wart: str
+    reason: str
+    apply: Callable[[Review], str]
+
+
+def _cut_short(review: Review) -> str:
+    line = json.dumps(review)
+    return line[: len(line) // 2]
+
+
+def _without(field: str) -> Callable[[Review], str]:
+    return lambda review: json.dumps({name: value for name, value in review.items() if name != field})
+
+
+def _with(field: str, change: Callable[[Any], Any]) -> Callable[[Review], str]:
+    return lambda review: json.dumps({**review, field: change(review[field])})
+
+
+NOT_A_STRING = "reviewerID or asin is not a string"
+NOT_A_RATING, RATING_OUT_OF_RANGE = "overall is not a number", "overall is not from 1 to 5"
+NOT_A_TIME, TIME_OUT_OF_RANGE = "unixReviewTime is not a number", "unixReviewTime is not from 1996 to today"
+YEAR_2100 = 4102444800
+
+DAMAGES = (
+    Damage("cut short", "malformed", NOT_AN_OBJECT, _cut_short),
+    Damage("HTML", "malformed", NOT_AN_OBJECT, lambda _: "<tr><td>503 Service Unavailable</td></tr>"),
+    Damage("array", "malformed", NOT_AN_OBJECT, lambda review: json.dumps(list(review.values()))),
+    Damage("two on a line", "malformed", NOT_AN_OBJECT, lambda review: json.dumps(review) + json.dumps(review)),
+    Damage("no reviewerID", "missing_fields", "reviewerID is missing", _without("reviewerID")),
+    Damage("no asin", "missing_fields", "asin is missing", _without("asin")),
+    Damage("no overall", "missing_fields", "overall is missing", _without("overall")),
+    Damage("null overall", "missing_fields", "overall is missing", _with("overall", lambda _: None)),
+    Damage("no unixReviewTime", "missing_fields", "unixReviewTime is missing", _without("unixReviewTime")),
+    Damage("reviewerID an object", "mistyped_fields", NOT_A_STRING, _with("reviewerID", lambda name: {"id": name})),
+    Damage("asin a list", "mistyped_fields", NOT_A_STRING, _with("asin", lambda asin: [asin])),
+    Damage("overall a word", "mistyped_fields", NOT_A_RATING, _with("overall", lambda _: "five")),
+    Damage("unixReviewTime a word", "mistyped_fields", NOT_A_TIME, _with("unixReviewTime", lambda _: "yesterday")),
+    Damage("overall 0", "impossible_ratings", RATING_OUT_OF_RANGE, _with("overall", lambda _: 0.0)),
+    Damage("overall 7", "impossible_ratings", RATING_OUT_OF_RANGE, _with("overall", lambda _: 7.0)),
+    Damage("unixReviewTime 0", "impossible_times", TIME_OUT_OF_RANGE, _with("unixReviewTime", lambda _: 0)),
+    Damage("year 2100", "impossible_times", TIME_OUT_OF_RANGE, _with("unixReviewTime", lambda _: YEAR_2100)),
+    Damage("milliseconds", "impossible_times", TIME_OUT_OF_RANGE, _with("unixReviewTime", lambda time: time * 1000)),
+    Damage("blank", "blank_lines", "", lambda _: ""),
+    Damage("Python literal", "loose_lines", "", ascii),
+)
+
+
+def damage_counts(purchases: int, warts: Warts) -> np.ndarray:
+    """How many lines of each of DAMAGES go with that many purchases: the share rounded, of all of them together.
+
+    Rounded along the running sum, so that the total is that of the shares and a small file may have none.
+    """
+    kinds = [damage.wart for damage in DAMAGES]
+    shares = np.array([getattr(warts, wart) / kinds.count(wart) for wart in kinds])
+    return np.diff(np.round(np.cumsum(shares) * purchases), prepend=0).astype(np.int64)
+
+
+def damage_lines(lines: list[str], damages: list[int]) -> list[str]:
+    """Good lines made bad, each in the way of DAMAGES that its number names."""
+    return [DAMAGES[damage].apply(json.loads(line)) for line, damage in zip(lines, damages, strict=True)]

@@ -1,0 +1,85 @@
+"""Data Docs: a static site a domain, of what the checks found: an index, and a page a stage.
+
+The tables of expectations are rendered by Great Expectations. The pages around them are ours, because theirs load
+style sheets, scripts and pictures from eight hosts and show next to nothing without a network. Ours have their style
+in them, no script, and a policy that forbids the browser to fetch anything. How they look is in `templates/`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from assets.amazon.staging import staged
+from assets.amazon.validation.expectations import great_expectations
+from assets.amazon.validation.rules import Validation
+
+STAGES = ("raw", "item_texts", "interactions", "sequences", "splits", "dataset_statistics")
+"""In the order of the index."""
+
+
+def add_to_data_docs(directory: Path, validation: Validation, *, domain: str, synthetic: bool) -> Path:
+    """Add a stage's page to a domain's Data Docs, or replace it, and list it in the index.
+
+    Each file takes the place of the old one whole, the index last: it never names a page that is not there. One stage
+    is added at a time.
+
+    Args:
+        directory: the domain's own, made if need be; besides the pages it holds each stage's results as JSON.
+        validation: what was found.
+        domain: named on every page.
+        synthetic: whether the data were made by our generator; said on every page.
+
+    Returns:
+        The index, `index.html`.
+    """
+    assert validation.stage in STAGES, validation.stage
+    directory.mkdir(parents=True, exist_ok=True)
+    record = validation.record() | {"validated_at": f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"}
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"domain": domain, "synthetic": synthetic}
+    page = environment.get_template("stage.html.jinja").render(
+        stage=record,
+        descriptions={check.name: check.description for check in validation.checks},
+        suites={suite.suite_name: _table(suite) for suite in validation.suites},
+    )
+    _write(directory / f"{validation.stage}.html", page)
+    _write(directory / f"{validation.stage}.json", json.dumps(record, indent=2))
+    index = directory / "index.html"
+    _write(index, environment.get_template("index.html.jinja").render(stages=read_stages(directory)))
+    return index
+
+
+def read_stages(directory: Path) -> list[dict[str, Any]]:
+    """What `Validation.record` gave of each stage that is in a domain's Data Docs, in the order of the stages."""
+    paths = [path for stage in STAGES if (path := directory / f"{stage}.json").exists()]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _table(suite: Any) -> Markup:
+    """A suite's expectations, each with its status and what was observed, as Great Expectations renders them."""
+    great_expectations()
+    from great_expectations.render.renderer.content_block import validation_results_table_content_block as tables
+    from great_expectations.render.view import view
+
+    block = tables.ValidationResultsTableContentBlockRenderer.render(suite.results)
+    assert block is not None, "every suite has an expectation"
+    template = view.DefaultJinjaPageView().env.get_template("table.j2")
+    # it escapes what it puts in, but for our own descriptions, which `expectations.py` does
+    return Markup(template.render(content_block=block.to_json_dict(), content_block_id=suite.suite_name))  # noqa: S704
+
+
+def _write(path: Path, text: str) -> None:
+    with staged(path) as beside:
+        beside.write_text(text, encoding="utf-8")

@@ -1,0 +1,97 @@
+"""Whether every item has its texts, and how clean they are."""
+
+from __future__ import annotations
+
+import html
+
+import polars as pl
+
+from assets.amazon.quarantine import ReadReport
+from assets.amazon.validation.raw import reasons_in_words
+from assets.amazon.validation.rules import Check, Validation, none_of, number, validate
+from assets.amazon.validation.schemas import (
+    AS_EXPECTED,
+    ITEM_SCHEMA,
+    SCHEMA,
+    SCHEMA_RULE,
+    schema_faults,
+    unchecked,
+)
+
+MINIMUM_TITLED_SHARE = 0.5
+"""Of the items; ours: below it a model that reads titles is mostly guessing."""
+
+ITEM_TEXT_CHECKS = (
+    SCHEMA,
+    Check("one_row_an_item", "Every item has one row, in the order of the items' numbers, 1 to V."),
+    Check("bad_share", "No more of the metadata's lines were quarantined than the domain allows."),
+    Check("parts_joined", "The text of an item holds its title, brand, categories and description."),
+    # what a tag more or less does to a text is little, and no count or id rests upon it
+    Check("texts_clean", "No HTML tag and no entity is left in title, brand or description.", critical=False),
+    # an item without words is still an item: only what reads texts is the poorer
+    Check("titles_present", f"At least {MINIMUM_TITLED_SHARE:.0%} of the items have a title.", critical=False),
+)
+ITEM_TEXT_SCHEMA = pl.Schema(
+    {
+        "item_id": pl.UInt32(),
+        "title": pl.String(),
+        "brand": pl.String(),
+        "category": pl.List(pl.String),
+        "description": pl.String(),
+        "text": pl.String(),
+    }
+)
+_TAG = r"</?[A-Za-z][^<>]*>"
+_ENTITY = r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);"
+
+
+def check_item_texts(
+    item_texts: pl.DataFrame, items: pl.DataFrame, report: ReadReport, maximum_bad_share: float
+) -> Validation:
+    """Check the items' texts and how the metadata were read: `ITEM_TEXT_CHECKS`, in that order.
+
+    Args:
+        item_texts: `item_id`, `title`, `brand`, `category`, `description`, `text`.
+        items: `item_id`, `asin`: the vocabulary.
+        report: what became of the metadata's lines.
+        maximum_bad_share: of these lines, 0 to 1.
+    """
+    faults = schema_faults("item_texts", item_texts, ITEM_TEXT_SCHEMA) + schema_faults("items", items, ITEM_SCHEMA)
+    if faults:
+        return unchecked("item_texts", ITEM_TEXT_CHECKS, faults)
+    numbers = AS_EXPECTED | {
+        "rows_more_or_less": abs(item_texts.height - items.height),
+        "misnumbered_rows": int((item_texts["item_id"] != pl.int_range(1, item_texts.height + 1, eager=True)).sum()),
+        "bad_share": report.bad_share,
+        "texts_without_a_part": _without_a_part(item_texts),
+        **{f"unclean_{name}s": _unclean(item_texts[name]) for name in ("title", "brand", "description")},
+        "titled_share": 1 - int((item_texts["title"] == "").sum()) / max(item_texts.height, 1),
+    }
+    rules = [
+        SCHEMA_RULE,
+        none_of("one_row_an_item", "rows_more_or_less"),
+        none_of("one_row_an_item", "misnumbered_rows"),
+        number("bad_share", "bad_share", 0, maximum_bad_share),
+        none_of("parts_joined", "texts_without_a_part"),
+        *[none_of("texts_clean", f"unclean_{name}s") for name in ("title", "brand", "description")],
+        number("titles_present", "titled_share", low=MINIMUM_TITLED_SHARE),
+    ]
+    return validate("item_texts", ITEM_TEXT_CHECKS, rules, numbers, notes={"bad_share": reasons_in_words(report)})
+
+
+def _without_a_part(item_texts: pl.DataFrame) -> int:
+    """Texts that lack a part, or have words where there is no part."""
+    text = pl.col("text")
+    parts = [text.str.contains(pl.col(name), literal=True) for name in ("title", "brand", "description")]
+    categories = pl.col("category").list.join(", ")
+    nothing = pl.concat_str("title", "brand", "description", categories) == ""
+    complete = pl.all_horizontal(*parts, text.str.contains(categories, literal=True), nothing == (text == ""))
+    return int(item_texts.select((~complete).sum()).item())
+
+
+def _unclean(texts: pl.Series) -> int:
+    """Texts with a tag or an entity; `AT&T;` is neither."""
+    suspects = texts.filter(texts.str.contains(_TAG) | texts.str.contains(_ENTITY))
+    tags = int(suspects.str.contains(_TAG).sum())
+    entities = suspects.filter(~suspects.str.contains(_TAG)).str.extract_all(_ENTITY)
+    return tags + sum(any(html.unescape(entity) != entity for entity in found) for found in entities)
