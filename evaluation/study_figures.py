@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.figures import STYLE, WIDTH
-from evaluation.figures import FAINT, INK, TERM_COLOURS
+from evaluation.figures import FAINT, INK, STYLE, TERM_COLOURS, WIDTH
 from evaluation.labels import METRIC_LABELS
 from evaluation.studies import HEADLINE, StudyRow
 
