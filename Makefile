@@ -21,7 +21,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run synth ui test bench check clean
+.PHONY: help setup demo run studies synth ui test bench check clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ demo: $(READY)  ## the whole chain on synthetic data, minutes on two cores
 
 run: $(READY)  ## the whole chain: DOMAIN=… PROFILE=… [DOMAINS=own.yaml]
 	@$(BIN)/python -m orchestration run --domain '$(DOMAIN)' --profile '$(PROFILE)'
+
+studies: $(READY)  ## the studies of a domain that `make run` has been through: DOMAIN=… PROFILE=… [DOMAINS=own.yaml]
+	@$(BIN)/python -m orchestration studies --domain '$(DOMAIN)' --profile '$(PROFILE)'
 
 synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=folder [SEED=…]
 	@$(BIN)/python -m orchestration synth --users '$(USERS)' --items '$(ITEMS)' --seed '$(SEED)' --out '$(OUT)'

@@ -1,4 +1,4 @@
-"""`python -m orchestration run|ui|synth`: what the make targets call."""
+"""`python -m orchestration run|studies|synth|ui`: what the make targets call."""
 
 import argparse
 import sys
@@ -19,13 +19,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m orchestration", description="SLMRec, operated.")
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="materialise the whole chain for one domain")
-    run.add_argument(
-        "--domain",
-        required=True,
-        help="a domain's name (orchestration/domains.yaml, or your own in SLMREC_DOMAINS)",
-    )
-    run.add_argument("--profile", required=True, help="a profile's name, or the path of a YAML file")
     run.set_defaults(command=_run)
+    studies = commands.add_parser("studies", help="materialise the studies of a domain that the chain has been through")
+    studies.set_defaults(command=_studies)
+    for job in (run, studies):
+        job.add_argument(
+            "--domain",
+            required=True,
+            help="a domain's name (orchestration/domains.yaml, or your own in SLMREC_DOMAINS)",
+        )
+        job.add_argument("--profile", required=True, help="a profile's name, or the path of a YAML file")
     ui = commands.add_parser("ui", help="serve Dagster and MLflow until Ctrl-C")
     ui.add_argument("--dagster-port", type=int, default=3000)
     ui.add_argument("--mlflow-port", type=int, default=5000)
@@ -43,6 +46,12 @@ def _run(options: argparse.Namespace) -> int:
     from orchestration.run import run_chain
 
     return run_chain(options.domain, options.profile)
+
+
+def _studies(options: argparse.Namespace) -> int:
+    from orchestration.run import run_studies
+
+    return run_studies(options.domain, options.profile)
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
-"""One domain from nothing to its report, in this process: what `make demo` and `make run` do."""
+"""One domain through one job, in this process: what `make demo`, `make run` and `make studies` do."""
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from dagster import AssetCheckSeverity, DagsterEvent, DagsterEventType, DagsterInstance
 from dagster_shared.error import SerializableErrorInfo
@@ -13,21 +13,34 @@ from assets.domains import find_domain
 
 
 def run_chain(domain: str, profile: str) -> int:
-    """Materialise every asset of a domain, with progress on stderr and the results on stdout; 0 if all went well.
+    """Take a domain from nothing to its report, with progress on stderr and the results on stdout; 0 if all went well.
 
     Raises:
         ValueError: before anything is started, if there is no such domain, profile or file, or a value is wrong.
     """
+    return _run_job("chain", domain, profile, _show_results)
+
+
+def run_studies(domain: str, profile: str) -> int:
+    """Materialise the studies of a domain that the chain has been through; otherwise like `run_chain`.
+
+    Raises:
+        ValueError: before anything is started, if there is no such domain, profile or file, or a value is wrong.
+    """
+    return _run_job("studies", domain, profile, _show_studies)
+
+
+def _run_job(job: str, domain: str, profile: str, show: Callable[[str], None]) -> int:
     from assets.profiles import load_profile
 
     check_source(find_domain(domain).source)
     load_profile(profile, domain)
     home.prepare_home()
     use_dagster_home()
-    from orchestration.definitions import chain, definitions
+    from orchestration.definitions import definitions
 
     with DagsterInstance.get() as instance:
-        result = definitions.resolve_job_def(chain.name).execute_in_process(
+        result = definitions.resolve_job_def(job).execute_in_process(
             run_config={
                 "resources": {"profile": {"config": {"profile": profile}}},
                 "loggers": {"console": {"config": {}}},
@@ -39,7 +52,7 @@ def run_chain(domain: str, profile: str) -> int:
     if not result.success:
         sys.stderr.write("\n".join(["", *_reasons(result.all_events, domain), ""]))
         return 1
-    _show(domain)
+    show(domain)
     return 0
 
 
@@ -48,7 +61,12 @@ def use_dagster_home() -> None:
     os.environ.setdefault("DAGSTER_HOME", str(home.dagster_home()))
 
 
-def _show(domain: str) -> None:
+def _show_studies(domain: str) -> None:
+    for study in sorted(home.results_directory(domain).glob("*/study.md")):
+        sys.stdout.write(f"\n{study.read_text(encoding='utf-8')}\n{study}\n")
+
+
+def _show_results(domain: str) -> None:
     from evaluation.records import read_records
     from evaluation.report import results_table
 

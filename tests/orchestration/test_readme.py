@@ -22,7 +22,7 @@ def block(language: str) -> str:
 def test_every_make_target_that_it_names_is_listed_by_make() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = set(re.findall(r"^  make (\w+)", listed, re.MULTILINE))
-    assert targets == {"help", "setup", "demo", "run", "synth", "ui", "test", "bench", "check", "clean"}
+    assert targets == {"help", "setup", "demo", "run", "studies", "synth", "ui", "test", "bench", "check", "clean"}
     named = set(re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE))
     assert {"demo", "test", "ui", "run"} <= named <= targets
 
