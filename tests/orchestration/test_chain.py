@@ -206,3 +206,23 @@ def test_a_second_run_trains_nothing_again_and_changes_no_number(tmp_path: Path,
     old = read_records(finished.home / "results/tiny")
     new = read_records(place.home / "results/tiny")
     assert [record.metrics for record in new] == [record.metrics for record in old]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("split: {kind: temporal}", "Global temporal (validation from 20"),
+        ("split: {kind: leave_one_out, short_users: drop}", "Leave-one-out: the target"),
+        ("filters: {order: file, core: once}", "Leave-one-out in the file's order (as the released code; leaks"),
+    ],
+)
+def test_other_protocols_go_through_the_chain_and_are_named(tmp_path: Path, change: str, words: str) -> None:
+    place = make_workplace(tmp_path)
+    source = "{kind: synthetic, users: 400, items: 60, seed: 3}"
+    (tmp_path / "domains.yaml").write_text(f"other:\n  title: Other\n  source: {source}\n  {change}\n")
+    done = place.chain("other")
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert words in " ".join(done.stdout.split())
+    splits = pl.read_parquet(place.home / "tables/splits/other.parquet")
+    users = splits.filter(pl.col("split") == "test").height
+    assert {record.users for record in read_records(place.home / "results/other")} == {users}
