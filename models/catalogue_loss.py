@@ -1,7 +1,7 @@
 """Losses over the whole catalogue, without ever holding all its logits: softmax cross-entropy, and KL divergence.
 
-Belongs here: what recommenders that score by a dot product share. Not here: which positions are targets, and what
-the losses are added to (`distillation.py`).
+Belongs here: what recommenders that score by a dot product share. Not here: which positions are targets, what the
+losses are added to (`distillation.py`), and the estimate from a sample of the catalogue (`sampled_loss.py`).
 
 A dense cross-entropy writes N x V logits, their softmax and their gradient, each tens of megabytes a step, and on a
 CPU the page faults on them cost more than the arithmetic. Here rows go through one buffer in chunks, and since the
@@ -49,17 +49,11 @@ def catalogue_cross_entropy(
     Raises:
         ValueError: if there is no target, or the widths differ.
     """
-    if targets_N.numel() == 0:
-        raise ValueError("catalogue_cross_entropy needs at least one target; leave out batches that have none.")
-    if h_ND.shape != (targets_N.numel(), item_table_VD.shape[1]):
-        raise ValueError(
-            f"h_ND has shape {tuple(h_ND.shape)}, but {targets_N.numel()} targets and items of width "
-            f"{item_table_VD.shape[1]} ask for {(targets_N.numel(), item_table_VD.shape[1])}."
-        )
+    check_targets(h_ND, item_table_VD, targets_N)
     if h_ND.dtype == torch.float64:
         precision = torch.float64
     return _CatalogueCrossEntropy.apply(
-        h_ND, item_table_VD, targets_N, chunk or _rows_at_once(item_table_VD), precision
+        h_ND, item_table_VD, targets_N, chunk or rows_at_once(h_ND, len(item_table_VD)), precision
     )
 
 
@@ -85,12 +79,41 @@ def catalogue_divergence(
             f"{len(item_table_VD)} items, the other of {len(reference_NE)} and {len(reference_table_VE)}."
         )
     return _CatalogueDivergence.apply(
-        h_ND, item_table_VD, reference_NE, reference_table_VE, chunk or _rows_at_once(item_table_VD)
+        h_ND, item_table_VD, reference_NE, reference_table_VE, chunk or rows_at_once(h_ND, len(item_table_VD))
     )
 
 
-def _rows_at_once(item_table_VD: Tensor) -> int:
-    return max(16, LOGITS_AT_ONCE.get(item_table_VD.device.type, 4_000_000) // item_table_VD.shape[0])
+def check_targets(h_ND: Tensor, item_table_VD: Tensor, targets_N: Tensor) -> None:
+    """Refuse a cross-entropy without targets, or of widths that differ, with a ValueError."""
+    if targets_N.numel() == 0:
+        raise ValueError("A cross-entropy needs at least one target; leave out batches that have none.")
+    if h_ND.shape != (targets_N.numel(), item_table_VD.shape[1]):
+        raise ValueError(
+            f"h_ND has shape {tuple(h_ND.shape)}, but {targets_N.numel()} targets and items of width "
+            f"{item_table_VD.shape[1]} ask for {(targets_N.numel(), item_table_VD.shape[1])}."
+        )
+
+
+def rows_at_once(h_ND: Tensor, columns: int) -> int:
+    """How many rows of so many logits each make a chunk, on the device of `h_ND`."""
+    return max(16, LOGITS_AT_ONCE.get(h_ND.device.type, 4_000_000) // columns)
+
+
+def loss_and_gradient(logits_CV: Tensor, columns_C: Tensor, precision: torch.dtype) -> Tensor:
+    """Each row's cross-entropy [C], of this precision; `logits_CV` becomes the gradient of their sum by the logits.
+
+    Args:
+        logits_CV: is overwritten; -inf where a column takes no part.
+        columns_C: int64, each row's target.
+        precision: in which sums are taken.
+    """
+    at_target = torch.arange(len(logits_CV), device=logits_CV.device), columns_C
+    largest_C, target_logit_C = logits_CV.amax(1).to(precision), logits_CV[at_target].to(precision)
+    softmax_CV = torch.softmax(logits_CV, 1, out=logits_CV)
+    # the largest logit m has probability exp(m - logsumexp): that gives the logsumexp without underflow
+    logsumexp_C = largest_C - softmax_CV.amax(1).to(precision).log()
+    softmax_CV[at_target] -= 1
+    return logsumexp_C - target_logit_C
 
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
@@ -109,19 +132,13 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         with torch.autocast(h.device.type, enabled=False):
             for start in range(0, n_targets, chunk):
                 h_CD = h[start : start + chunk]
-                at_target = torch.arange(len(h_CD), device=h.device), targets_N[start : start + chunk]
                 logits_CV = torch.mm(h_CD, table.T, out=buffer_CV[: len(h_CD)])
                 logits_CV[:, 0] = -torch.inf
-                largest_C, target_logit_C = logits_CV.amax(1).to(total), logits_CV[at_target].to(total)
-                softmax_CV = torch.softmax(logits_CV, 1, out=logits_CV)
-                # the largest logit m has probability exp(m - logsumexp): that gives the logsumexp without underflow
-                logsumexp_C = largest_C - softmax_CV.amax(1).to(total).log()
-                loss_N[start : start + chunk] = logsumexp_C - target_logit_C
-                softmax_CV[at_target] -= 1  # now the gradient of the chunk's summed loss by its logits
+                loss_N[start : start + chunk] = loss_and_gradient(logits_CV, targets_N[start : start + chunk], total)
                 if grad_h_ND is not None:
-                    grad_h_ND[start : start + chunk] = softmax_CV @ table
+                    grad_h_ND[start : start + chunk] = logits_CV @ table
                 if grad_table_VD is not None:
-                    grad_table_VD += softmax_CV.T @ h_CD
+                    grad_table_VD += logits_CV.T @ h_CD
         ctx.save_for_backward(grad_h_ND, grad_table_VD)
         ctx.n_targets, ctx.table_dtype = n_targets, item_table_VD.dtype
         return loss_N.mean().to(h_ND.dtype)

@@ -22,7 +22,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from models.catalogue_loss import catalogue_cross_entropy, catalogue_divergence
+from models.catalogue_loss import catalogue_divergence
 from models.distillation_terms import (
     block_ends,
     cosine_similarity,
@@ -32,6 +32,7 @@ from models.distillation_terms import (
 )
 from models.layer_choice import Rule
 from models.llm_recommender import LLMRecommender
+from models.sampled_loss import training_cross_entropy
 from models.teacher_states import teacher_answers
 
 
@@ -173,11 +174,12 @@ class Distillation(nn.Module):
         items_VD = self.student.item_table()
         heads = [*self.heads, self.student.output_adapter]
         users = [head(h_NH).to(items_VD.dtype) for head, h_NH in zip(heads, normed[-len(heads) :], strict=True)]
-        terms = {"ce": catalogue_cross_entropy(users[-1], items_VD, targets)}
+        sampled = self.student.settings.sampled_softmax
+        terms = {"ce": training_cross_entropy(users[-1], items_VD, targets, sampled)}
         weights = {"ce": 1.0}
         settings, sums = self.settings, self.settings.scale == "released"
         if self.heads:
-            terms["ms"] = multi_supervision(users[:-1], items_VD, targets)
+            terms["ms"] = multi_supervision(users[:-1], items_VD, targets, sampled)
             weights["ms"] = settings.lambda_ms * (len(self.heads) if sums else 1)
         constant: Tensor | float = 0.0
         if settings.follows_teacher:
@@ -237,7 +239,8 @@ class OnlineDistillation(nn.Module):
             self.teacher, items, lengths, self.pair.teacher_ends, normed=self.pair.settings.states == "normed"
         )
         items_VD = self.teacher.item_table()
-        teacher_ce = catalogue_cross_entropy(users_ND.to(items_VD.dtype), items_VD, targets)
+        sampled = self.teacher.settings.sampled_softmax
+        teacher_ce = training_cross_entropy(users_ND.to(items_VD.dtype), items_VD, targets, sampled)
         self.pair.teacher_items_VD = items_VD.detach()  # of this step, where the teacher's are trained
         answers = states_KNH.detach() if self.detached else states_KNH
         terms = self.pair(items, lengths, targets, share, answers, users_ND.detach())

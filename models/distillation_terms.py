@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.catalogue_loss import catalogue_cross_entropy
+from models.sampled_loss import SampledSoftmax, training_cross_entropy
 
 
 def block_ends(layers: int, blocks: int) -> tuple[int, ...]:
@@ -53,15 +53,18 @@ def plain_distance(teacher_KNH: Tensor, student_KNH: Tensor) -> Tensor:
     return torch.linalg.vector_norm(teacher_KNH - student_KNH, dim=-1).mean()
 
 
-def multi_supervision(users: Sequence[Tensor], items_VD: Tensor, targets_N: Tensor) -> Tensor:
+def multi_supervision(
+    users: Sequence[Tensor], items_VD: Tensor, targets_N: Tensor, sampled: SampledSoftmax | None = None
+) -> Tensor:
     """L_ms = 1/(K - 1) sum_{k<K} CE(y, p_k), mean over positions.
 
     Args:
         users: [N, D] for each block but the last: its state through its own head.
         items_VD: [V + 1, D], the item embeddings; row 0 is padding.
         targets_N: int64 [N], in 1..V.
+        sampled: above which size the catalogue is sampled; None is never.
     """
-    return catalogue_cross_entropy(torch.cat(list(users)), items_VD, targets_N.repeat(len(users)))
+    return training_cross_entropy(torch.cat(list(users)), items_VD, targets_N.repeat(len(users)), sampled)
 
 
 def _check_shapes(teacher_KNH: Tensor, student_KNH: Tensor) -> None:

@@ -7,7 +7,9 @@ where its layers come from (`backbone.py`), how it is trained (`training.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
+
+from models.sampled_loss import SampledSoftmax
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class LLMRecommenderConfig:
         tuned: how the layers learn, beside the two item adapters, which always do: through LoRA (the paper), with
             `all` their weights and the final norm's, with None not at all.
         item_embeddings: `frozen` (the paper), or `trained` on from the table that is given (ours).
+        sampled_softmax: above which catalogue size training's cross-entropy is estimated from drawn items, and how
+            many are drawn a step (`sampled_loss.py`); None: never.
         quantization: how the backbone's linear maps are held: as they come, or in 8 or 4 bits (on CUDA, by
             bitsandbytes; 8 in the released code of 2024). A checkpoint holds what they stand for in full precision.
         gradient_checkpointing: keep only the states between layers for the backward pass and compute the rest anew:
@@ -70,6 +74,7 @@ class LLMRecommenderConfig:
     max_items: int = 30
     tuned: LoraSettings | Literal["all"] | None = LoraSettings()
     item_embeddings: Literal["frozen", "trained"] = "frozen"
+    sampled_softmax: SampledSoftmax | None = None
     quantization: Literal["none", "8bit", "4bit"] = "none"
     gradient_checkpointing: bool = False
     shared_prompt: bool = True
@@ -91,3 +96,13 @@ class LLMRecommenderConfig:
             raise ValueError(f"tuned must be LoRA's settings, all or null, not {self.tuned!r}.")
         if self.tuned == "all" and self.quantization != "none":
             raise ValueError("Quantised layers can't be trained themselves: set tuned to LoRA's settings.")
+
+    @classmethod
+    def from_dict(cls, choices: dict[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`, also where JSON lies between."""
+        parts = dict(choices)
+        if isinstance(parts["tuned"], dict):
+            parts["tuned"] = LoraSettings(**{**parts["tuned"], "targets": tuple(parts["tuned"]["targets"])})
+        if parts.get("sampled_softmax") is not None:
+            parts["sampled_softmax"] = SampledSoftmax(**parts["sampled_softmax"])
+        return cls(**parts)

@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.catalogue_loss import catalogue_cross_entropy
 from models.decoder import (
     empty_decoder,
     load_decoder,
@@ -45,6 +44,7 @@ from models.next_item_examples import NextItemExamples
 from models.prompt import prompt_tokens
 from models.quantization import store_in_full
 from models.recommender import EmbeddingRecommender, inference
+from models.sampled_loss import training_cross_entropy
 from models.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class LLMRecommender(EmbeddingRecommender):
         """A batch of `NextItemExamples`: `ce`, which is L_ce, and `loss`, which is L_ce times the batch's share."""
         (state_NH,) = self.supervised_states(items, lengths, (self.settings.layers,))
         user_ND = self.output_adapter(state_NH).to(self.items_VD.dtype)  # in full precision under autocast too
-        ce = catalogue_cross_entropy(user_ND, self.items_VD, targets)
+        ce = training_cross_entropy(user_ND, self.items_VD, targets, self.settings.sampled_softmax)
         return {"loss": ce * share, "ce": ce}
 
     def represent(self, histories: Sequences) -> Tensor:
@@ -363,13 +363,10 @@ class LLMRecommender(EmbeddingRecommender):
         """The architecture of `to_config`; no backbone is needed, for the weights hold its layers too."""
         from transformers import AutoConfig
 
-        choices = dict(config["recommender"])
-        if isinstance(choices["tuned"], dict):
-            choices["tuned"] = LoraSettings(**{**choices["tuned"], "targets": tuple(choices["tuned"]["targets"])})
         decoder = empty_decoder(AutoConfig.for_model(**config["decoder"]))
         width = decoder.config.hidden_size
         return cls(
-            LLMRecommenderConfig(**choices),
+            LLMRecommenderConfig.from_dict(config["recommender"]),
             decoder,
             torch.zeros(config["before"], width),
             torch.zeros(config["after"], width),

@@ -1,7 +1,7 @@
 """SASRec: self-attention over the item history (Kang & McAuley, ICDM 2018), trained with full cross-entropy.
 
 Belongs here: the whole model, from top to bottom, its examples, and its fitting. Not here: the loop (`training.py`) and
-the loss over the catalogue (`catalogue_loss.py`).
+the loss over the catalogue (`catalogue_loss.py`, `sampled_loss.py`).
 
 As in the original: learned positions, an embedding of the items shared with the output, post-residual dropout, layer
 norms before the sublayers and one at the end, point-wise feed-forward of width d. Departures:
@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from models.catalogue_loss import catalogue_cross_entropy
 from models.recommender import EmbeddingRecommender, inference
+from models.sampled_loss import SampledSoftmax, training_cross_entropy
 from models.sequences import Sequences
 from models.training import TrainingConfig, TrainingOutcome, Validate, train
 
@@ -41,6 +41,8 @@ class SASRecConfig:
         dropout: on embeddings, attention weights and both sublayers' outputs.
         max_length: L, the most recent items that are read; older ones are cut off.
         loss_precision: of the catalogue's logits in training; see `catalogue_cross_entropy`.
+        sampled_softmax: above which catalogue size training's cross-entropy is estimated from drawn items, and how
+            many are drawn a step (`sampled_loss.py`); None: never.
 
     Raises:
         ValueError: on a value out of range.
@@ -52,6 +54,7 @@ class SASRecConfig:
     dropout: float = 0.6
     max_length: int = 50
     loss_precision: Literal["float32", "bfloat16"] = "float32"
+    sampled_softmax: SampledSoftmax | None = None
 
     def __post_init__(self) -> None:
         for name in ("d", "blocks", "heads", "max_length"):
@@ -103,7 +106,8 @@ class SASRec(EmbeddingRecommender):
         h_ND = self.encode(items_BL).flatten(0, 1).index_select(0, positions_N)
         targets_N = targets_BL.flatten().index_select(0, positions_N)
         precision = getattr(torch, self.architecture.loss_precision)
-        ce = catalogue_cross_entropy(h_ND, self.items.weight, targets_N, precision=precision)
+        sampled = self.architecture.sampled_softmax
+        ce = training_cross_entropy(h_ND, self.items.weight, targets_N, sampled, precision=precision)
         return {"loss": ce * share, "ce": ce}
 
     def represent(self, histories: Sequences) -> Tensor:
@@ -130,6 +134,8 @@ class SASRec(EmbeddingRecommender):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """A model with fresh weights; the inverse of `to_config`."""
         architecture = dict(config)
+        if architecture.get("sampled_softmax") is not None:
+            architecture["sampled_softmax"] = SampledSoftmax(**architecture["sampled_softmax"])
         return cls(architecture.pop("n_items"), SASRecConfig(**architecture))
 
 

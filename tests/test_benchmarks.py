@@ -11,7 +11,16 @@ import torch
 
 from evaluation.records import hardware
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import catalogue_loss, data, gx_interactions, shared_prompt
+from tests.benchmarks import (
+    catalogue_loss,
+    data,
+    depth,
+    distillation,
+    gx_interactions,
+    inference,
+    plain_path,
+    shared_prompt,
+)
 from tests.benchmarks.harness import Measurement, interleaved, memory_raised_by, one_thread
 from tests.benchmarks.records import Record, read_records, table, write_record
 
@@ -21,6 +30,9 @@ MIB = 2**20
 TINY_LOSS = catalogue_loss.Sizes(targets=5, width=4, items=30)
 TINY_MODEL = shared_prompt.Sizes(
     width=16, layers=2, heads=2, intermediate=24, batch=3, shortest=1, longest=3, items=20, item_width=6
+)
+TINY_PATHS = plain_path.Sizes(
+    width=16, heads=2, intermediate=24, before=5, after=2, items=20, item_width=6, batch=3, users=40, deep=8
 )
 
 reads_memory = pytest.mark.skipif(
@@ -189,6 +201,43 @@ def test_catalogue_loss_memory_at_a_small_size() -> None:
 
 def test_shared_prompt_at_a_tiny_size() -> None:
     assert Record.of("shared_prompt", shared_prompt.measure_time(TINY_MODEL, repeats=1)).unit == "ms"
+
+
+@reads_memory
+def test_loss_memory_at_a_small_size() -> None:
+    measured = catalogue_loss.measure_memory_of_large(catalogue_loss.Sizes(targets=512, width=4, items=4095))
+    assert (measured.reference_value, measured.target) == (1024, 1)
+    assert 0 < measured.value < measured.reference_value
+
+
+def test_a_distillation_step_at_a_tiny_size() -> None:
+    """It refuses to time two losses that differ, so it is also a test that they don't."""
+    assert Record.of("distill_step", distillation.measure_time(TINY_PATHS, steps=2, repeats=1)).target == 10
+    all_positions = distillation.measure_time_of_all_positions(TINY_PATHS, steps=2, repeats=1)
+    assert Record.of("distill_step_all_positions", all_positions).target is None
+
+
+def test_distillation_losses_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_loss = distillation.plain_distillation_loss
+    monkeypatch.setattr(distillation, "plain_distillation_loss", lambda *of: 1.01 * plain_loss(*of))
+    with pytest.raises(AssertionError, match="not close"):
+        distillation.measure_time(TINY_PATHS, steps=2, repeats=1)
+
+
+def test_a_few_batches_stand_for_all() -> None:
+    assert plain_path.evenly_spaced(range(9), 3) == [2, 5, 8]
+    assert plain_path.evenly_spaced(range(30), 3) == [6, 16, 26]
+
+
+def test_inference_at_a_tiny_size() -> None:
+    assert Record.of("inference", inference.measure_against_plain(TINY_PATHS, blocks=2, repeats=1)).target == 6
+    deep = inference.measure_against_deep(TINY_PATHS, blocks=2, repeats=1)
+    assert Record.of("inference_32_layers", deep).target == 45
+
+
+def test_depth_at_a_tiny_size() -> None:
+    for measure in (depth.measure_training, depth.measure_training_with_teacher, depth.measure_inference):
+        assert Record.of("depth", measure(TINY_PATHS, repeats=1)).unit == "ms"
 
 
 def test_the_data_stage_against_pandas_and_a_scan_at_a_small_size() -> None:

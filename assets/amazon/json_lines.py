@@ -7,15 +7,13 @@ for a person to repair: a ValueError that names the path, what was found and wha
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -255,9 +253,3 @@ def _what_it_is(line: str | None) -> str:
         return f"holds {kind}: it begins with {line[:60]!r}"
     kind = "an array" if isinstance(value, list) else "a bare value"
     return f"holds JSON, but its first line is {kind}, not an object"
-
-
-def open_gzip_for_writing(file: IO[bytes]) -> io.TextIOWrapper:
-    """A text stream that gzips into `file`, no name and no time in its header: same lines, same bytes."""
-    zipped = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0)
-    return io.TextIOWrapper(zipped, encoding="utf-8", newline="\n")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import catalogue_loss, data, gx_interactions, shared_prompt
+from tests.benchmarks import catalogue_loss, data, depth, distillation, gx_interactions, inference, shared_prompt
 from tests.benchmarks.harness import Measurement
 from tests.benchmarks.records import Record, benchmarks_directory, read_records, table, write_record
 
@@ -18,7 +18,15 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "gx_interactions_memory": gx_interactions.measure_memory,
     "catalogue_loss": catalogue_loss.measure_time,
     "catalogue_loss_memory": catalogue_loss.measure_memory,
+    "loss_memory": catalogue_loss.measure_memory_of_large,
     "shared_prompt": shared_prompt.measure_time,
+    "distill_step": distillation.measure_time,
+    "distill_step_all_positions": distillation.measure_time_of_all_positions,
+    "inference": inference.measure_against_plain,
+    "inference_32_layers": inference.measure_against_deep,
+    "depth_training": depth.measure_training,
+    "depth_training_with_teacher": depth.measure_training_with_teacher,
+    "depth_inference": depth.measure_inference,
 }
 
 

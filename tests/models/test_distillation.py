@@ -15,6 +15,7 @@ from models.distillation import Distillation, DistillationConfig, OnlineDistilla
 from models.fitting import Course, Ingredients, fit_online, fit_student, fit_teacher
 from models.layer_choice import block_influence, choose_layers
 from models.llm_recommender import LLMRecommender, LLMRecommenderConfig, LoraSettings, NextItemExamples
+from models.sampled_loss import SampledSoftmax
 from models.sequences import Sequences
 from models.training import TrainingConfig
 
@@ -317,6 +318,24 @@ def test_online_the_teacher_learns_from_its_own_loss_and_from_the_student_only_w
     # the output adapter stands behind the states that are compared; the input adapter before them
     torch.testing.assert_close(online[0], teacher.output_adapter.weight.grad)
     assert torch.allclose(online[1], teacher.input_adapter.weight.grad, rtol=1e-4) == detached
+
+
+def test_above_a_set_size_items_are_drawn(backbone: Path, item_table: Tensor, sequences: Sequences) -> None:
+    """For every cross-entropy a draw lies off, the mean of many near the exact one; states compare as ever."""
+    torch.manual_seed(0)
+    found = []
+    for above, steps in ((N_ITEMS, 1), (N_ITEMS - 1, 40)):
+        rule = SampledSoftmax(above=above, items=20)
+        models = (make(replace(config, sampled_softmax=rule), backbone, item_table) for config in (STUDENT, TEACHER))
+        pair = OnlineDistillation(*models, TWO_BLOCKS, detached=True, seed=0)
+        batch = NextItemExamples(sequences, STUDENT).batch(np.arange(8))
+        found.append([pair(**batch) for _ in range(steps)])
+    (exact,), draws = found
+    for name in ("ce", "ms", "teacher_ce"):
+        values = torch.stack([terms[name].detach() for terms in draws])
+        assert values.std() > 0.01
+        assert values.mean().item() == pytest.approx(exact[name].item(), rel=0.1)
+    assert draws[0]["cos"].item() == pytest.approx(exact["cos"].item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("detached", [True, False])

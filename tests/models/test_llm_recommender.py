@@ -13,6 +13,7 @@ from torch import Tensor
 from models.checkpoint import load_recommender, save_recommender
 from models.llm_recommender import LLMRecommender, LoraSettings
 from models.prompt import AFTER_ITEMS, BEFORE_ITEMS
+from models.sampled_loss import SampledSoftmax, sampled_cross_entropy
 from models.sequences import Sequences
 from tests.models.decoders import make_decoder, reference
 from tests.models.recommenders import (
@@ -157,6 +158,19 @@ def test_loss_is_the_mean_cross_entropy_of_the_scores(make: Callable) -> None:
     log_p = torch.log_softmax(recommender.score(HISTORIES)[:, 1:], dim=1)
     expected = -(log_p[0, 3] + log_p[1, 0] + log_p[2, 8] + log_p[3, 1]) / 4
     assert recommender(**batch)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_above_a_set_size_the_loss_is_of_drawn_items_and_the_ranking_of_all(make: Callable, item_table: Tensor) -> None:
+    exact, sampled = (make(sampled_softmax=SampledSoftmax(above=size, items=5)).eval() for size in (9, 8))
+    batch = batch_of(exact)
+    torch.manual_seed(0)
+    found = sampled(**batch)["ce"]
+    torch.manual_seed(0)
+    drawn = torch.randperm(N_ITEMS)[:5] + 1
+    expected = sampled_cross_entropy(exact.represent(HISTORIES), item_table, batch["targets"], drawn)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert found.item() != pytest.approx(exact(**batch)["ce"].item(), rel=1e-3)
+    assert torch.equal(sampled.score(HISTORIES), exact.score(HISTORIES))
 
 
 def test_every_layer_is_read_through_the_same_norm(make: Callable) -> None:
@@ -322,7 +336,15 @@ def test_no_token_table_is_kept(make: Callable) -> None:
     assert prompt < 100
 
 
-@pytest.mark.parametrize("change", [{}, {"tuned": None}, {"objective": "all_positions", "shared_prompt": False}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"tuned": None},
+        {"objective": "all_positions", "shared_prompt": False},
+        {"sampled_softmax": SampledSoftmax(above=8, items=5)},
+    ],
+)
 def test_checkpoint_round_trip_is_exact(make: Callable, tmp_path: Path, change: dict) -> None:
     recommender = make(**change)
     save_recommender(recommender, tmp_path / "checkpoint", {})
