@@ -39,6 +39,7 @@ def study_chart(rows: Sequence[StudyRow], metric: str = HEADLINE) -> Figure:
             _difference(right, row, place)
         left.set_title(f"{METRIC_LABELS[metric]}, every seed and the mean")
         right.set_title(f"Difference in {METRIC_LABELS[HEADLINE]}" + (f" from: {compared.pop()}" if compared else ""))
+        right.set_xlabel("95 % interval: thick over users, thin over seeds")
         right.axvline(0, color=INK, linewidth=0.9)
         left.set_yticks(places, [row.label for row in rows])
         left.set_ylim(-0.6, len(rows) - 0.4)
