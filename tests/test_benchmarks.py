@@ -152,6 +152,22 @@ def test_the_command_runs_the_named_and_prints_a_line_each(
     assert sorted(path.name for path in bench_home.iterdir()) == ["fast.json", "slow.json"]
 
 
+def test_a_group_runs_all_of_its_names_and_a_missed_promise_is_told(
+    monkeypatch: pytest.MonkeyPatch, bench_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promised = {
+        "deep_b": lambda: Measurement(2.0, 5.0, "ms", target=3.0),
+        "deep_a": lambda: Measurement(2.0, 6.0, "ms", target=3.0),
+        "deeper": lambda: Measurement(1.0, 1.0, "ms"),
+    }
+    monkeypatch.setattr(command, "BENCHMARKS", promised)
+    assert command.main(["deep_a", "deep"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "deep_a: 2.0 ms, reference 6.0 ms, ratio 3.00, target 3",
+        "deep_b: 2.0 ms, reference 5.0 ms, ratio 2.50, target 3: missed",
+    ]
+
+
 def test_a_benchmark_that_cannot_run_here_leaves_the_others_theirs(
     canned: None, bench_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,11 +65,16 @@ class Record:
             commit=git_commit(),
         )
 
+    @property
+    def missed(self) -> bool:
+        """Whether the ratio lies below a promised one."""
+        return self.target is not None and self.ratio < self.target
+
     def line(self) -> str:
-        """`name: 12.3 ms, reference 45.6 ms, ratio 3.71, target none`."""
+        """`name: 12.3 ms, reference 45.6 ms, ratio 3.71, target 4: missed`."""
         return (
             f"{self.name}: {self.value:,.1f} {self.unit}, reference {self.reference_value:,.1f} {self.unit}, "
-            f"ratio {self.ratio:.2f}, target {self._target()}"
+            f"ratio {self.ratio:.2f}, target {self._target()}{': missed' if self.missed else ''}"
         )
 
     def row(self) -> str:
