@@ -1,4 +1,4 @@
-"""What becomes of the checks' outcomes: Dagster asset checks, pages of Data Docs, metrics in MLflow.
+"""What becomes of the checks' outcomes: Dagster asset checks, Data Docs, metrics in MLflow, and what is refused.
 
 Not here: what is checked, and how (`assets/amazon/validation/`).
 """
@@ -13,7 +13,9 @@ from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetRecordsFilter,
+    Failure,
     MetadataValue,
+    Output,
 )
 from pydantic import BaseModel, ValidationError
 
@@ -40,17 +42,25 @@ def report_checks(
     asset: str,
     validation: Validation,
     *,
+    outputs: Sequence[Output[Any]] = (),
     settings: Mapping[str, Any],
     metrics: Mapping[str, float] | None = None,
-) -> Iterator[AssetCheckResult]:
+) -> Iterator[Output[Any] | AssetCheckResult]:
     """Tell the outcomes to Dagster, to the domain's Data Docs and to an MLflow run of the asset's name.
+
+    Dagster stops a step with a failed blocking check at the step's end only, when everything it gave is stored. So what
+    was checked is given here, and only if it passed: what is refused doesn't take the place of what was good.
 
     Args:
         context, home, tracking: the asset's.
         asset: the table or record that was checked.
         validation: what was found.
+        outputs: what to store if no critical check failed.
         settings: what the asset was made by, for the run's parameters.
         metrics: what else to log of it.
+
+    Raises:
+        Failure: a critical check failed; once all outcomes are told.
     """
     domain = find_domain(context.partition_key)
     with tracking.run(context, domain=domain.name, parameters=settings, asset=asset) as run:
@@ -60,6 +70,8 @@ def report_checks(
         index = add_to_data_docs(directory, validation, domain=domain.name, synthetic=domain.synthetic)
         run.log_artifact(directory / f"{validation.stage}.json")
         links = {"data_docs": MetadataValue.path(index), **run.links()}
+    if validation.passed:
+        yield from outputs
     for result in validation.results:
         yield AssetCheckResult(
             asset_key=asset,
@@ -67,6 +79,13 @@ def report_checks(
             passed=result.passed,
             severity=AssetCheckSeverity.ERROR if result.critical else AssetCheckSeverity.WARN,
             metadata={"observed": result.observed, **links},
+        )
+    if not validation.passed:
+        failed = [result.name for result in validation.results if result.critical and not result.passed]
+        raise Failure(
+            f"{asset} failed {', '.join(failed)}: the step stops here, and what it would have replaced from here on "
+            "stays as it was.",
+            metadata=links,
         )
 
 

@@ -83,7 +83,9 @@ def raw_metadata(context: AssetExecutionContext, home: Home) -> RawFile:
         "interactions": _table("user_id, item_id (from 1), rating, timestamp; filtered, in time order."),
         "users": _table("user_id and the raw reviewer id, in sorted raw-id order."),
         "items": _table("item_id (from 1; 0 is padding) and the raw ASIN, in sorted raw-id order."),
-        "quarantine": _table("Lines of the reviews that could not be used, each with its number and the reason."),
+        "quarantine": _table(
+            "Lines of the reviews that could not be used: number, reason, and the first 10,000 with their text."
+        ),
         "preparation": AssetOut(
             description="What became of the raw reviews: lines, quarantine, and what each filter left.",
             group_name=GROUP,
@@ -100,7 +102,7 @@ def raw_metadata(context: AssetExecutionContext, home: Home) -> RawFile:
 )
 def interactions(
     context: AssetExecutionContext, home: Home, tracking: MLflowTracking, raw_reviews: RawFile
-) -> Iterator[Output[pl.DataFrame] | Output[Preparation] | AssetCheckResult]:
+) -> Iterator[Output[Any] | AssetCheckResult]:
     """Reviews that pass the domain's filters: day, rating, duplicates, k-core."""
     domain = find_domain(context.partition_key)
     reviews, report = read_reviews(raw_reviews)
@@ -120,24 +122,26 @@ def interactions(
     )
     built = build_interactions(reviews, domain.filters)
     steps = [asdict(step) for step in built.steps]
-    yield Output(
-        built.interactions,
-        "interactions",
-        metadata={
-            **frame_metadata(built.interactions),
-            "steps": table_metadata(steps),
-            "tied_share": tied_share(built.interactions),
-        },
-    )
-    yield Output(built.users, "users", metadata=frame_metadata(built.users))
-    yield Output(built.items, "items", metadata=frame_metadata(built.items))
-    yield Output(Preparation(lines=report.rows, quarantined=report.bad_rows, steps=steps), "preparation")
     yield from report_checks(
         context,
         home,
         tracking,
         "interactions",
         validation.check_interactions(built.interactions, built.users, built.items, domain.filters),
+        outputs=[
+            Output(
+                built.interactions,
+                "interactions",
+                metadata={
+                    **frame_metadata(built.interactions),
+                    "steps": table_metadata(steps),
+                    "tied_share": tied_share(built.interactions),
+                },
+            ),
+            Output(built.users, "users", metadata=frame_metadata(built.users)),
+            Output(built.items, "items", metadata=frame_metadata(built.items)),
+            Output(Preparation(lines=report.rows, quarantined=report.bad_rows, steps=steps), "preparation"),
+        ],
         settings=domain.filters.model_dump(mode="json"),
         metrics={f"left/{name}": count for name, count in steps[-1].items() if name != "name"},
     )
@@ -146,19 +150,20 @@ def interactions(
 @multi_asset(
     outs={
         "item_texts": _table("What is known of each item in words, free of HTML: title, brand, category, description."),
-        "metadata_quarantine": _table("Lines of the metadata that could not be used, with number and reason."),
+        "metadata_quarantine": _table(
+            "Lines of the metadata that could not be used: number, reason, and the first 10,000 with their text."
+        ),
     },
     partitions_def=DOMAINS,
     check_specs=check_specs("item_texts", validation.ITEM_TEXT_CHECKS),
 )
 def item_texts(
     context: AssetExecutionContext, home: Home, tracking: MLflowTracking, raw_metadata: RawFile, items: pl.DataFrame
-) -> Iterator[Output[pl.DataFrame] | AssetCheckResult]:
+) -> Iterator[Output[Any] | AssetCheckResult]:
     """The metadata joined to the items that are left; empty texts where the domain or the item has none."""
     domain = find_domain(context.partition_key)
     metadata, report = read_metadata(raw_metadata)
     texts = join_texts(metadata, items)
-    yield Output(texts, "item_texts", metadata=frame_metadata(texts))
     yield Output(
         report.quarantine,
         "metadata_quarantine",
@@ -170,6 +175,7 @@ def item_texts(
         tracking,
         "item_texts",
         validation.check_item_texts(texts, items, report, domain.maximum_bad_share),
+        outputs=[Output(texts, "item_texts", metadata=frame_metadata(texts))],
         settings=domain.source.model_dump(mode="json"),
     )
 
@@ -184,12 +190,17 @@ def item_texts(
 )
 def sequences(
     context: AssetExecutionContext, home: Home, tracking: MLflowTracking, interactions: pl.DataFrame
-) -> Iterator[Output[pl.DataFrame] | AssetCheckResult]:
+) -> Iterator[Output[Any] | AssetCheckResult]:
     """One row a user: the items in time order, ties broken by a seeded hash, never by the file's order."""
     frame = build_sequences(interactions)
-    yield Output(frame, metadata=frame_metadata(frame))
     yield from report_checks(
-        context, home, tracking, "sequences", validation.check_sequences(frame, interactions), settings={}
+        context,
+        home,
+        tracking,
+        "sequences",
+        validation.check_sequences(frame, interactions),
+        outputs=[Output(frame, metadata=frame_metadata(frame))],
+        settings={},
     )
 
 
@@ -207,25 +218,27 @@ def splits(
     tracking: MLflowTracking,
     interactions: pl.DataFrame,
     sequences: pl.DataFrame,
-) -> Iterator[Output[pl.DataFrame] | AssetCheckResult]:
+) -> Iterator[Output[Any] | AssetCheckResult]:
     """Histories and targets: leave-one-out, or a global split in time, as the domain says."""
     domain = find_domain(context.partition_key)
     frame = split_interactions(interactions, sequences, domain.split)
-    yield Output(
-        frame,
-        metadata={
-            **frame_metadata(frame),
-            "split": domain.split.kind,
-            "parts": _counts(split_counts(frame, users=sequences.height)),
-            "data_version": data_version(frame),
-        },
-    )
     yield from report_checks(
         context,
         home,
         tracking,
         "splits",
         validation.check_splits(frame, sequences, interactions, domain.split, domain.filters),
+        outputs=[
+            Output(
+                frame,
+                metadata={
+                    **frame_metadata(frame),
+                    "split": domain.split.kind,
+                    "parts": _counts(split_counts(frame, users=sequences.height)),
+                    "data_version": data_version(frame),
+                },
+            )
+        ],
         settings=domain.split.model_dump(mode="json"),
     )
 
@@ -245,7 +258,7 @@ def dataset_statistics(
     interactions: pl.DataFrame,
     splits: pl.DataFrame,
     preparation: Preparation,
-) -> Iterator[Output[DatasetStatistics] | AssetCheckResult]:
+) -> Iterator[Output[Any] | AssetCheckResult]:
     """Users, items, interactions, density, history lengths, ties, the popularity curve and the time span."""
     from evaluation.data_section import statistics_table
     from evaluation.figures import dataset_figure
@@ -253,19 +266,21 @@ def dataset_statistics(
     domain = find_domain(context.partition_key)
     before = last_record(context, DatasetStatistics)
     values = compute_statistics(interactions, splits, cut_times(interactions, domain.split))
-    yield Output(
-        DatasetStatistics(data_version=data_version(splits), synthetic=domain.synthetic, values=values),
-        metadata={
-            "statistics": table_metadata(statistics_table(values, domain.name, preparation.steps)),
-            "figure": figure_metadata(dataset_figure(values), "History lengths, popularity, time and ratings"),
-        },
-    )
     yield from report_checks(
         context,
         home,
         tracking,
         "dataset_statistics",
         validation.check_drift(values, before.values if before else None),
+        outputs=[
+            Output(
+                DatasetStatistics(data_version=data_version(splits), synthetic=domain.synthetic, values=values),
+                metadata={
+                    "statistics": table_metadata(statistics_table(values, domain.name, preparation.steps)),
+                    "figure": figure_metadata(dataset_figure(values), "History lengths, popularity, time and ratings"),
+                },
+            )
+        ],
         settings=domain.model_dump(mode="json"),
         metrics={name: value for name, value in values.items() if isinstance(value, int | float)},
     )

@@ -5,16 +5,17 @@ How a domain is learned is the profile's business, not the domain's.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dagster import StaticPartitionsDefinition
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from assets.amazon.interactions import Filters
 from assets.amazon.sources import LocalSource, Source
 from assets.amazon.splits import LeaveOneOut, Split
+from assets.settings import explain, read_settings
 
 SHIPPED = Path(__file__).parents[1] / "orchestration" / "domains.yaml"
 VARIABLE = "SLMREC_DOMAINS"
@@ -25,14 +26,27 @@ class Domain(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    name: str
     title: str
     source: Source
     maximum_bad_share: float = Field(
-        0.001, ge=0, le=1, description="the run stops where a larger part of a raw file's lines can't be used (ours)"
+        0.001,
+        ge=0,
+        le=1,
+        strict=True,
+        description="the run stops where a larger part of a raw file's lines can't be used (ours)",
     )
     filters: Filters = Filters()
     split: Split = LeaveOneOut()
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _plain(cls, name: Any) -> Any:
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError(
+                "a domain's name has small letters, digits and _ only, and begins with a letter, such as my_data"
+            )
+        return name
 
     @property
     def synthetic(self) -> bool:
@@ -86,20 +100,19 @@ def domain_partitions() -> StaticPartitionsDefinition:
 
 
 def _read(path: Path) -> dict[str, Domain]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} can't be read as a YAML file of domains: {error}") from error
+    raw = read_settings(path, "a YAML file of domains")
     if not isinstance(raw, dict) or not all(isinstance(fields, dict) for fields in raw.values()):
         raise ValueError(f"{path} must map a domain's name to its fields (title, source, filters, split).")
     return {name: _parse(path, name, fields) for name, fields in raw.items()}
 
 
 def _parse(path: Path, name: str, fields: dict[str, Any]) -> Domain:
+    if "name" in fields:
+        raise ValueError(f"{path}, domain {name!r}: remove `name`: what stands before the settings is the name.")
     try:
-        domain = Domain(name=name, **fields)
-    except (ValidationError, TypeError) as error:
-        raise ValueError(f"{path}, domain {name!r}: {explain(error)}") from error
+        domain = Domain.model_validate({**fields, "name": name})
+    except ValidationError as error:
+        raise ValueError(f"{path}, domain {name!r}: {explain(error, Domain)}") from error
     return _anchored(domain, path.parent)
 
 
@@ -112,14 +125,3 @@ def _anchored(domain: Domain, folder: Path) -> Domain:
     return domain.model_copy(
         update={"source": domain.source.model_copy(update={"reviews": reviews, "metadata": metadata})}
     )
-
-
-def explain(error: Exception) -> str:
-    """A pydantic error as one line a field, without its internals."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    lines = []
-    for detail in error.errors():
-        where = ".".join(str(part) for part in detail["loc"]) or "the whole"
-        lines.append(f"{where}: {detail['msg'].removeprefix('Value error, ')} (given: {detail['input']!r:.80})")
-    return "; ".join(lines)

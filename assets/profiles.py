@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from assets.domains import explain
+from assets.settings import explain, read_settings
 from evaluation.studies import MOST_SEEDS
 from models.backbone import BackboneConfig
 from models.distillation import DistillationConfig
@@ -51,6 +50,17 @@ class StudentProfile(_Part):
         description="keep the teacher's answers on disk, in bfloat16, or run the teacher at each step (ours)",
     )
 
+    @property
+    def looks_at_teacher(self) -> bool:
+        """Whether anything of the teacher is used: its answers, or its layers."""
+        ways = self.distillation
+        return ways.follows_teacher or ways.start == "teacher" or ways.layers != "first"
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether the teacher's answers are used, and read from disk."""
+        return self.distillation.follows_teacher and self.teacher_states == "cached"
+
 
 class EvaluationProfile(_Part):
     """What the protocols leave open."""
@@ -80,9 +90,9 @@ class StudiesProfile(_Part):
 
     @model_validator(mode="after")
     def _no_cell_twice(self) -> Self:
-        for name, values in (("seeds", self.seeds), ("depths", self.depths or ())):
-            if len(set(values)) < len(values) or min(values, default=0) < 0:
-                raise ValueError(f"{name} must be different numbers, none of them negative, not {values}")
+        for name, values, least in (("seeds", self.seeds, 0), ("depths", self.depths or (1,), 1)):
+            if len(set(values)) < len(values) or min(values) < least:
+                raise ValueError(f"{name} must be different numbers, each at least {least}, not {values}")
         return self
 
 
@@ -131,6 +141,12 @@ class Profile(_Part):
             raise ValueError(
                 "teacher and student must share one objective: their states are compared position by position"
             )
+        theirs, own = self.teacher.model.max_items, self.student.model.max_items
+        if self.student.looks_at_teacher and theirs != own:
+            raise ValueError(
+                f"the teacher reads {theirs} items and the student {own}, so their states can't be compared: give both "
+                "the same max_items"
+            )
         return self
 
 
@@ -145,10 +161,7 @@ def load_profile(name: str, domain: str | None = None, overrides: Mapping[str, A
     Raises ValueError with the file, the field and what is wrong with it.
     """
     path = _find(name)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"Profile {path} can't be read as YAML: {error}") from error
+    raw = read_settings(path, "a YAML file of a profile")
     if not isinstance(raw, dict):
         raise ValueError(f"Profile {path} must map names to values (see orchestration/profiles/sample.yaml).")
     by_domain = raw.pop("domains", {})
@@ -157,7 +170,7 @@ def load_profile(name: str, domain: str | None = None, overrides: Mapping[str, A
     try:
         return Profile(name=path.stem, **merged)
     except (ValidationError, TypeError) as error:
-        raise ValueError(f"Profile {path.stem} ({path}): {explain(error)}") from error
+        raise ValueError(f"Profile {path.stem} ({path}): {explain(error, Profile)}") from error
 
 
 def _find(name: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from assets.amazon.download_progress import Progress
+from assets.amazon.formats import Part, check_keys
 from assets.amazon.json_lines import check_json_lines
+from assets.amazon.packed_files import BrokenOff, is_packed, read_blocks
 from assets.amazon.partial import Partial
 from assets.amazon.transfer import BrokenOffError, RefusedError, transfer
 
@@ -50,13 +53,15 @@ class Download:
     sha256: str
 
 
-def download(places: Mapping[str, Path], progress: Progress, patience: Patience | None = None) -> Download:
+def download(places: Mapping[str, Path], part: Part, progress: Progress, patience: Patience | None = None) -> Download:
     """Download a file to where its mirror's copy belongs; it appears there whole or not at all.
 
-    A part that an earlier attempt left is gone on with, and its mirror is asked first.
+    What an earlier attempt left is gone on with, and its mirror is asked first. A packed file is read through once
+    before it is taken: a mirror's copy may break off, and a connection without an announced length too.
 
     Args:
         places: the mirrors' addresses, in the order to try them, and the path for each one's file.
+        part: what the file must hold.
         progress: takes a line a step.
         patience: the default unless given.
 
@@ -69,12 +74,14 @@ def download(places: Mapping[str, Path], progress: Progress, patience: Patience 
         partial = Partial(places[url])
         try:
             _persist(url, partial, progress, patience or Patience())
-            _check(partial)
+            _check(partial, part, progress)
         except RefusedError as error:
             reasons.append(f"{url}: {error}")
             progress(f"no luck with {reasons[-1]}")
         else:
             size, sha256 = partial.finish()
+            for other in set(places.values()) - {partial.target}:
+                Partial(other).discard()
             progress(f"{partial.target}: {size:,} bytes from {url}")
             return Download(url, partial.target, size, sha256)
     by_hand = " or ".join(str(path.absolute()) for path in dict.fromkeys(places.values()))
@@ -126,9 +133,15 @@ def _asked_seconds(retry_after: str | None, now: datetime) -> float:
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
 
 
-def _check(partial: Partial) -> None:
+def _check(partial: Partial, part: Part, progress: Progress) -> None:
+    """Raise RefusedError, and discard what arrived, unless it is a whole file of the kind that was asked for."""
     try:
         check_json_lines(partial.path, "The mirror serves something else under this address.")
-    except ValueError as error:
+        check_keys(partial.path, part)
+        if is_packed(partial.path):
+            progress(f"{partial.target.name}: {partial.size:,} bytes are here; reading them through for damage")
+            deque(read_blocks(partial.path), maxlen=0)
+    except (ValueError, BrokenOff) as error:
         partial.discard()
-        raise RefusedError(str(error).replace(str(partial.path), "the body")) from error
+        reason = f"the mirror's copy is damaged: {error}" if isinstance(error, BrokenOff) else str(error)
+        raise RefusedError(reason.replace(str(partial.path), "the body")) from error

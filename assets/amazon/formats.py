@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from assets.amazon.json_lines import first_objects
 
@@ -37,15 +37,35 @@ class MetadataFields:
     description: str
 
 
+# 2014 names its reviews' fields as 2018 does
 REVIEWS_2018 = ReviewFields("reviewerID", "asin", "overall", "unixReviewTime", "summary", "reviewText", ticks=1)
 REVIEWS_2023 = ReviewFields("user_id", "parent_asin", "rating", "timestamp", "title", "text", ticks=1000)
-REVIEWS_2014 = REVIEWS_2018
 
 METADATA_2018 = MetadataFields("asin", "title", "brand", "category", "description")
 METADATA_2014 = MetadataFields("asin", "title", "brand", "categories", "description")
 METADATA_2023 = MetadataFields("parent_asin", "title", "store", "categories", "description")
 
+Part = Literal["reviews", "metadata"]
+KEYS: dict[Part, tuple[tuple[str, ...], ...]] = {
+    "reviews": tuple((names.reviewer, names.item) for names in (REVIEWS_2018, REVIEWS_2023)),
+    "metadata": ((METADATA_2018.item,), (METADATA_2023.item,)),
+}
+"""The fields without which a line is no review or product, as the releases call them."""
+
 Names = TypeVar("Names", ReviewFields, MetadataFields)
+
+
+def check_keys(path: Path, part: Part) -> None:
+    """Raise ValueError unless one of the file's first 100 lines has the fields that every review or product has.
+
+    What else may be JSON: `{"message": "quota exceeded"}`, or the one kind of file under the other's address.
+    """
+    objects = first_objects(path)
+    if any(set(keys) <= found.keys() for found in objects for keys in KEYS[part]):
+        return
+    wanted = " or ".join(" and ".join(keys) for keys in KEYS[part])
+    present = ", ".join(list(objects[0])[:10]) if objects else "nothing"
+    raise ValueError(f"{path} holds no {part}: none of its first lines has {wanted}; the first object has {present}")
 
 
 def review_fields(path: Path) -> ReviewFields:

@@ -11,11 +11,11 @@ import calendar
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from assets.amazon.ties import raw_id_hash, tie_hash
 
@@ -31,9 +31,9 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    minimum_rating: float = Field(3.0, ge=1, le=5, description="reviews rated lower are left out (paper)")
-    minimum_user_interactions: int = Field(5, ge=1, description="a user with fewer is left out")
-    minimum_item_interactions: int = Field(5, ge=1, description="likewise for an item")
+    minimum_rating: float = Field(3.0, ge=1, le=5, strict=True, description="reviews rated lower are left out (paper)")
+    minimum_user_interactions: int = Field(5, ge=1, strict=True, description="a user with fewer is left out")
+    minimum_item_interactions: int = Field(5, ge=1, strict=True, description="likewise for an item")
     duplicates: Literal["first", "keep", "consecutive"] = Field(
         "first",
         description="of a user's reviews of an item keep the first (paper), or all at different times (ours), or the "
@@ -49,6 +49,17 @@ class Filters(BaseModel):
         "time",
         description="a user's items by time (paper), or as the file has them (released notebook; leaks the ASIN)",
     )
+
+    @field_validator("as_of", mode="before")
+    @classmethod
+    def _a_day(cls, value: Any) -> Any:
+        """A number would count as seconds since 1970."""
+        if value is None or isinstance(value, dt.date):
+            return value
+        try:
+            return dt.date.fromisoformat(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError("it must be a day of the calendar, written as 2018-09-26") from error
 
     @property
     def departures(self) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ LOOSE_STARTS = ("{'", "{u'")
 # with }, and has no comma between } and { or null, as many objects as lines are these lines' own;
 # half a surrogate pair, such as \ud83d alone, which it reads as \u0000.
 _MISREAD = r"\}\s*,?\s*[{n]|\\u[dD][89abAB][[:xdigit:]]{2}(?:[^\\]|\\[^u])"
+# Texts that values of other kinds are decoded to as well: [1], {"k": 1}, true, 12.5. 0005019281 is no JSON number.
+_AMBIGUOUS = r"^(?:[\[{]|-?(?:[1-9]|0(?:$|[.eE])|inf$)|true$|false$)"
 # how many lines the pieces have into which a batch is cut that the quick decoder refused, and then such a piece
 _PIECES = (1024, 128, 16)
 # from here on integers are handed over as text, which the quick decoder never refuses
@@ -57,6 +59,31 @@ def decode_fields(lines: pl.DataFrame, fields: Fields) -> pl.DataFrame:
     quick, exact = _decode(lines.filter(easy), kind, _PIECES), _read_one_by_one(hard_lines, kind)
     both = pl.concat([*quick, exact])
     return both if exact["problem"].is_not_null().all() else both.sort("line_number")
+
+
+def not_a_string(name: str) -> pl.Expr:
+    """Whether a field of decoded lines holds something else than a string: bool, null where it is missing.
+
+    7 and "7" are decoded alike, and so are [1] and a string that spells it out. Which it was the line tells; it is read
+    again only if it does not hold the field with this text in one of the usual two ways to write it.
+    """
+    return pl.struct(name, "line").map_batches(
+        lambda rows: _not_strings(rows.struct.unnest(), name), return_dtype=pl.Boolean
+    )
+
+
+def _not_strings(rows: pl.DataFrame, name: str) -> pl.Series:
+    unsure = rows[name].str.contains(_AMBIGUOUS)
+    for start in (f'"{name}": "', f'"{name}":"'):
+        if unsure.any():
+            usual = pl.concat_str(pl.lit(start), pl.col(name), pl.lit('"'))
+            unsure &= ~rows.select(pl.col("line").str.contains(usual, literal=True)).to_series()
+    places = unsure.arg_true()
+    objects = map(parse_object, rows["line"].gather(places))
+    strings = [
+        place for place, found in zip(places, objects, strict=True) if found and isinstance(found.get(name), str)
+    ]
+    return unsure.scatter(strings, values=False) if strings else unsure
 
 
 def parse_object(line: str) -> dict[str, Any] | None:

@@ -21,26 +21,29 @@ from assets.amazon.json_fields import WHITE_SPACE, Fields, decode_fields, parse_
 from assets.amazon.packed_files import BrokenOff, read_blocks
 
 BATCH_BYTES = 16 << 20
-FIRST_LINE_LIMIT = 1 << 24
 FIRST_LINES = 100
+FIRST_LINE_LIMIT = 1 << 28
 NOT_UTF8 = "not UTF-8 text"
 BREAKS_OFF = "the file breaks off here"
 MOST_WORKERS = 4
 
 T = TypeVar("T")
+G = TypeVar("G")
 _log = logging.getLogger(__name__)
 
 
-class Damaged(Exception):  # noqa: N818  (the caller reads the file again, the slow way)
-    """The fast road cannot read the file to its end; what it has given so far may lack lines and is void."""
+class NotRead(Exception):  # noqa: N818  (the caller reads the file again, the slow way)
+    """The fast road cannot read the file to its end; what it has given so far may lack lines and is void.
+
+    The file is damaged, or sound but rare: gzip with zeros behind it, Zstandard that begins with a skippable frame.
+    """
 
 
 def check_json_lines(path: Path, remedy: str) -> None:
-    """Raise ValueError unless the file exists, can be read, and begins with a line that is an object.
+    """Raise ValueError unless the file exists, can be read, and one of its first 100 lines is an object.
 
-    An object is JSON, or a Python dictionary as the metadata of 2014 has it. A first line that begins like one and is
-    damaged is passed over while one of the next lines is whole. Reads no further than that line: what lies behind it
-    is judged when the file is read as a whole.
+    An object is JSON, or a Python dictionary as the metadata of 2014 has it. Reads no further than that line: what lies
+    behind it is judged when the file is read as a whole. An HTML page is refused whatever its lines hold.
     """
     if not path.exists():
         raise ValueError(f"There is no file {path}. {remedy}")
@@ -53,7 +56,7 @@ def check_json_lines(path: Path, remedy: str) -> None:
             if parse_object(line) is not None:
                 return
             first = line if first is None else first
-            if not first.startswith("{"):
+            if _is_html(first):
                 break
     except PermissionError as error:
         raise ValueError(f"{path} may not be read by this user: give it read permission. {remedy}") from error
@@ -81,30 +84,33 @@ def first_objects(path: Path) -> list[dict[str, Any]]:
     return objects
 
 
-def read_fields(path: Path, fields: Fields, use: Callable[[pl.DataFrame], T]) -> list[T]:
-    """What `use` makes of each batch of decoded lines (see `decode_fields`), in the file's order.
+def read_fields(path: Path, fields: Fields, use: Callable[[pl.DataFrame], T], gather: Callable[[Iterator[T]], G]) -> G:
+    """What `gather` makes of the batches of decoded lines (see `decode_fields`), each as `use` gives it, in order.
 
-    Batches are decoded and used in several threads. A damaged file is read up to the place where it breaks off.
+    `use` is called in several threads, `gather` in this one, and once more from the beginning where the fast road does
+    not lead to the end. A damaged file is read up to the place where it breaks off.
 
     Raises:
         ValueError: the file cannot be opened or read.
     """
     try:
-        return list(_used(line_batches(path), fields, use))
-    except Damaged as damage:
-        _log.warning("%s is damaged (%s): reading what can be read of it, which takes longer", path, damage)
-    return list(_used(salvaged_batches(path), fields, use))
+        return gather(_used(line_batches(path), fields, use))
+    except NotRead as failure:
+        _log.warning("%s: the fast reader gives up (%s); reading it again the thorough way", path, failure)
+    return gather(_used(salvaged_batches(path), fields, use))
 
 
 def stream_fields(path: Path, fields: Fields, use: Callable[[pl.DataFrame], T]) -> Iterator[T]:
-    """Like `read_fields`, batch by batch as they are asked for; the file is first read once to see whether it is whole.
+    """The batches as in `read_fields`, one by one as they are asked for.
+
+    The file is first read once to see whether it is whole.
 
     Raises:
         ValueError: the file cannot be opened or read.
     """
     try:
         deque(line_batches(path), maxlen=0)
-    except Damaged:
+    except NotRead:
         batches = salvaged_batches(path)
     else:
         batches = line_batches(path)
@@ -130,7 +136,7 @@ def line_batches(path: Path) -> Iterator[pl.DataFrame]:
         `line_number` u32 (from 1), `line` str, `problem` str (null).
 
     Raises:
-        Damaged: the file cannot be unpacked or decoded to its end. The batches before it may lack lines.
+        NotRead: the file cannot be unpacked or decoded to its end. The batches before it may lack lines.
     """
     lines = pl.scan_lines(path, row_index_name="line_number", row_index_offset=1)
     pending: list[pl.DataFrame] = []
@@ -143,13 +149,13 @@ def line_batches(path: Path) -> Iterator[pl.DataFrame]:
                 yield _without_problem(pl.concat(pending))
                 pending, size = [], 0
     except (OSError, pl.exceptions.ComputeError) as error:
-        raise Damaged(str(error).splitlines()[0]) from error
+        raise NotRead(str(error).splitlines()[0]) from error
     if pending:
         yield _without_problem(pl.concat(pending))
 
 
 def salvaged_batches(path: Path) -> Iterator[pl.DataFrame]:
-    """Like `line_batches`, but slower and for a damaged file: every line up to the place where it breaks off.
+    """Like `line_batches`, but slower and for any file: every line up to the place where it breaks off, if it does.
 
     `problem` says of a line that it is no UTF-8 text (it is then given with substitutes), and of a last row of its
     own that the file breaks off there, and how; its line is what there was of it.
@@ -224,23 +230,29 @@ def _without_problem(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _first_lines(path: Path) -> Iterator[str]:
-    """Up to 100 lines that are not blank, stripped; of a line without end only its first 16 MiB."""
-    count, rest = 0, b""
+    """Up to 100 lines that are not blank, stripped. A line longer than 256 MiB counts as damage."""
+    count, rest = 0, bytearray()
     for block in read_blocks(path):
-        *lines, rest = (rest + block).split(b"\n")
+        rest += block
+        if b"\n" in block:
+            *lines, rest = rest.split(b"\n")
+            for line in filter(None, map(_stripped, lines)):
+                yield line
+                count += 1
+                if count == FIRST_LINES:
+                    return
         if len(rest) > FIRST_LINE_LIMIT:
-            break
-        for line in filter(None, map(_stripped, lines)):
-            yield line
-            count += 1
-            if count == FIRST_LINES:
-                return
+            raise BrokenOff(f"one of its first lines is longer than {FIRST_LINE_LIMIT:,} bytes")
     if last := _stripped(rest):
         yield last
 
 
-def _stripped(line: bytes) -> str:
+def _stripped(line: bytearray) -> str:
     return line.decode("utf-8", "replace").strip(WHITE_SPACE)
+
+
+def _is_html(line: str) -> bool:
+    return line[:9].lower().startswith(("<!doctype", "<html"))
 
 
 def _what_it_is(line: str | None) -> str:
@@ -249,7 +261,7 @@ def _what_it_is(line: str | None) -> str:
     try:
         value = json.loads(line)
     except ValueError:
-        kind = "an HTML page" if line.lower().startswith(("<!doctype", "<html")) else "no JSON"
+        kind = "an HTML page" if _is_html(line) else "no JSON"
         return f"holds {kind}: it begins with {line[:60]!r}"
     kind = "an array" if isinstance(value, list) else "a bare value"
     return f"holds JSON, but its first line is {kind}, not an object"

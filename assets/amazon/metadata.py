@@ -11,8 +11,9 @@ from dataclasses import replace
 import polars as pl
 
 from assets.amazon.formats import metadata_fields
+from assets.amazon.json_fields import not_a_string
 from assets.amazon.quarantine import QUARANTINE_SCHEMA, ReadReport, read_or_quarantine
-from assets.amazon.sources import RawFile
+from assets.amazon.sources import RawFile, unchanged_path
 
 METADATA_SCHEMA = pl.Schema(
     [
@@ -33,20 +34,21 @@ def read_metadata(raw: RawFile) -> tuple[pl.DataFrame, ReadReport]:
         once, as it comes first. Without a file the frame is empty. And what was left out.
 
     Raises:
-        ValueError: the file cannot be opened, or has no usable line at all.
+        ValueError: the file cannot be opened, has changed since it was fetched, or has no usable line at all.
     """
     if raw.path is None:
         return METADATA_SCHEMA.to_frame(), ReadReport(0, {}, QUARANTINE_SCHEMA.to_frame())
-    names = metadata_fields(raw.path)
+    path = unchanged_path(raw, "metadata")
+    names = metadata_fields(path)
     item = pl.col(names.item)
     texts = dict.fromkeys((names.item, names.title, names.brand), pl.String)
     lists = dict.fromkeys((names.category, names.description), pl.List(pl.String))
     products, report = read_or_quarantine(
-        raw.path,
+        path,
         {**texts, **lists},
         bad={
             f"{names.item} is missing": item.is_null() | (item == ""),
-            f"{names.item} is not a string": item.str.contains(r"^[\[{]"),
+            f"{names.item} is not a string": not_a_string(names.item),
         },
         keep=lambda good: pl.DataFrame(
             {
@@ -65,25 +67,28 @@ def read_metadata(raw: RawFile) -> tuple[pl.DataFrame, ReadReport]:
 
 
 def clean_text(texts: pl.Series) -> pl.Series:
-    """Text without HTML: entities resolved, scripts, styles and tags removed, white space collapsed; "" for null."""
-    entities = (
-        texts.str.extract_all(r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
-        .explode()
-        .drop_nulls()
-        .unique()
-        .sort()
-    )
-    # given no pattern at all, replace_many fails
-    known = {entity: html.unescape(entity) for entity in entities} or {"&amp;": "&"}
-    resolved = texts.str.replace_many(list(known), list(known.values()))
-    return (
-        resolved.str.replace_all(r"(?is)<(script|style)\b.*?</(script|style)>", " ")
+    """Text as a page shows it: without tags, scripts and styles, entities resolved, white space collapsed; "" for null.
+
+    A tag begins with a letter, / or ! directly behind its <, as browsers have it: `1 < 2 > 0` and `I <3 you` stay as
+    they are, and `if a<b then c>d` loses its middle, which is rare. What entities spell out is text and no tag:
+    `&lt;noise&gt;` becomes `<noise>`. They are resolved again and again, since some are escaped twice: `&amp;lt;`.
+    """
+    shown = (
+        texts.str.replace_all(r"(?is)<(script|style)\b.*?</(script|style)>", " ")
         .str.replace_all(r"(?s)<!--.*?-->", " ")
-        .str.replace_all(r"</?[A-Za-z][^<>]*>", " ")
-        .str.replace_all(r"\s{2,}|[^\S ]", " ")  # five times as fast as \s+: most blanks are left alone
-        .str.strip_chars()
-        .fill_null("")
+        .str.replace_all(r"<[A-Za-z/!][^<>]*>", " ")
     )
+    while known := _resolvable(shown):
+        shown = shown.str.replace_many(list(known), list(known.values()))
+    collapsed = shown.str.replace_all(r"\s{2,}|[^\S ]", " ")  # five times as fast as \s+: most blanks are left alone
+    return collapsed.str.strip_chars().fill_null("")
+
+
+def _resolvable(texts: pl.Series) -> dict[str, str]:
+    """The entities in the texts, and what each stands for, which is always shorter; unknown ones are left out."""
+    entities = texts.str.extract_all(r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);").explode().drop_nulls()
+    resolved = {entity: html.unescape(entity) for entity in entities.unique().sort()}
+    return {entity: text for entity, text in resolved.items() if text != entity}
 
 
 def clean_lists(lists: pl.Series) -> pl.Series:

@@ -14,12 +14,20 @@ from typing import BinaryIO
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+ZSTD_SKIPPABLE = tuple(bytes([0x50 + kind]) + b"\x2a\x4d\x18" for kind in range(16))
+"""How frames begin that hold no data of ours; one may be the first (RFC 8878, section 3.1.2)."""
 BLOCK_BYTES = 1 << 16
 _GZIP_WINDOW = 31  # zlib's word for: a gzip header, the largest window
 
 
 class BrokenOff(Exception):  # noqa: N818  (it says where the bytes end; not every caller takes that for an error)
     """The bytes end before the file's own mark, or are damaged; says how. What came before has been handed out."""
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the file begins as gzip or Zstandard does: its end can then be told from a place where it breaks off."""
+    with path.open("rb") as file:
+        return file.read(len(ZSTD_MAGIC)).startswith((GZIP_MAGIC, ZSTD_MAGIC, *ZSTD_SKIPPABLE))
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:
@@ -34,7 +42,7 @@ def read_blocks(path: Path) -> Iterator[bytes]:
         file.seek(0)
         if magic.startswith(GZIP_MAGIC):
             yield from _gzip_blocks(file)
-        elif magic == ZSTD_MAGIC:
+        elif magic in {ZSTD_MAGIC, *ZSTD_SKIPPABLE}:
             yield from _zstd_blocks(path)
         else:
             while block := file.read(BLOCK_BYTES):
@@ -94,8 +102,8 @@ def _zstd_blocks(path: Path) -> Iterator[bytes]:
     sound = bytearray()
     with pa.input_stream(str(path), compression="zstd") as stream:
         try:
-            for _ in range(handed_out // BLOCK_BYTES):
-                stream.read(BLOCK_BYTES)
+            while handed_out and (again := stream.read(min(handed_out, BLOCK_BYTES))):
+                handed_out -= len(again)
             while byte := stream.read(1):
                 sound += byte
         except OSError:

@@ -6,7 +6,7 @@ a line is taken apart that of `json_fields.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,16 @@ import polars as pl
 
 from assets.amazon.json_fields import Fields
 from assets.amazon.json_lines import read_fields
+from assets.amazon.origin_notes import has_note
 
 QUARANTINE_SCHEMA = pl.Schema(
     [("file", pl.String()), ("line_number", pl.UInt32()), ("reason", pl.String()), ("text", pl.String())]
 )
 QUOTED_CHARACTERS = 500
+QUOTED_LINES = 10_000
+"""Of a file, the first bad ones; ours: more than a person reads, and little memory where a whole file is bad."""
+
+_Judged = tuple[pl.DataFrame, pl.DataFrame, list[str]]
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class ReadReport:
     Attributes:
         rows: lines that are not blank; where the file breaks off counts as one.
         bad_rows: reason -> lines left out for it; a line counts once, for the first of its reasons.
-        quarantine: the lines left out: `file` (its name), `line_number` u32 from 1, `reason`, `text` (its first 500
-            characters).
+        quarantine: all lines left out, in the file's order: `file` (its name), `line_number` u32 from 1, `reason`,
+            `text` (its first 500 characters for the file's first 10,000 bad lines; "" for those after them).
         duplicates: good rows left out because an earlier one has the same key (metadata only).
     """
 
@@ -71,23 +76,41 @@ def read_or_quarantine(
     """
     any_reason = pl.any_horizontal(pl.col("problem").is_not_null(), *bad.values()).fill_null(value=False)
     reason = pl.coalesce("problem", *(pl.when(test).then(pl.lit(name)) for name, test in bad.items()))
-    quoted = pl.col("line").str.slice(0, QUOTED_CHARACTERS)
 
-    def judge(lines: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[int, str, str]]]:
+    def judge(lines: pl.DataFrame) -> _Judged:
         judged = lines.with_columns(derived)
         unusable = judged.select(any_reason).to_series()
-        good = keep(judged.filter(~unusable))
-        # the few bad lines as Python's own strings: a slice of a column would keep its whole batch in memory
-        return good, judged.filter(unusable).select("line_number", reason, quoted).rows()
+        left_out = judged.filter(unusable).sort("line_number")
+        # as Python's own strings: a slice of a column would keep its whole batch in memory
+        texts = left_out["line"].head(QUOTED_LINES).str.slice(0, QUOTED_CHARACTERS).to_list()
+        return keep(judged.filter(~unusable)), left_out.select("line_number", reason.alias("reason")), texts
 
-    read = read_fields(path, fields, judge)
-    rows = [(path.name, *line) for _, unusable in read for line in sorted(unusable)]
-    quarantine = pl.DataFrame(rows, schema=QUARANTINE_SCHEMA, orient="row")
+    good, left_out, texts = read_fields(path, fields, judge, _gather)
+    quarantine = pl.concat([QUARANTINE_SCHEMA.to_frame().select("line_number", "reason"), *left_out]).select(
+        pl.lit(path.name).alias("file"),
+        pl.all(),
+        pl.Series("text", texts, pl.String).extend_constant("", sum(map(len, left_out)) - len(texts)),
+    )
     counts = dict(quarantine.group_by("reason").len().sort("reason").iter_rows())
-    height = sum(good.height for good, _ in read)
+    height = sum(map(len, good))
     if not height:
+        remedy = (
+            f"Remove {path} to have it downloaded (or made) again." if has_note(path) else "Fetch or copy it again."
+        )
         raise ValueError(
             f"{path} has no usable line among its {quarantine.height} ({counts}). Expected {expected}: is it another "
-            "data set, or damaged? Fetch or copy it again."
+            f"data set, or damaged? {remedy}"
         )
-    return pl.concat(good for good, _ in read), ReadReport(height + quarantine.height, counts, quarantine)
+    return pl.concat(good), ReadReport(height + quarantine.height, counts, quarantine)
+
+
+def _gather(judged: Iterator[_Judged]) -> tuple[list[pl.DataFrame], list[pl.DataFrame], list[str]]:
+    """All good lines, all bad ones, and the texts of the first bad ones; the others' texts are let go at once."""
+    good: list[pl.DataFrame] = []
+    left_out: list[pl.DataFrame] = []
+    texts: list[str] = []
+    for usable, unusable, quoted in judged:
+        good.append(usable)
+        left_out.append(unusable)
+        texts += quoted[: QUOTED_LINES - len(texts)]
+    return good, left_out, texts

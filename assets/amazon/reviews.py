@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from assets.amazon.formats import ReviewFields, review_fields
+from assets.amazon.json_fields import not_a_string
 from assets.amazon.quarantine import ReadReport, read_or_quarantine
-from assets.amazon.sources import RawFile
+from assets.amazon.sources import RawFile, unchanged_path
 
 EARLIEST = datetime(1996, 1, 1, tzinfo=UTC)
+"""The releases' first reviews are of May 1996."""
 
 
 def read_reviews(raw: RawFile) -> tuple[pl.DataFrame, ReadReport]:
@@ -22,16 +24,17 @@ def read_reviews(raw: RawFile) -> tuple[pl.DataFrame, ReadReport]:
 
     Returns:
         In the file's order `reviewer_id` str, `asin` str, `rating` f32 (1 to 5), `timestamp` i64 (seconds since
-        1970, UTC; from 1996 to tomorrow); and what was left out.
+        1970, UTC; from 1996 to the end of today, UTC); and what was left out. An id is a string that is not empty: a
+        number is none, since 7 and "7" would become one user.
 
     Raises:
-        ValueError: the file cannot be opened, or has no usable line at all.
+        ValueError: the file is not the one that was fetched, cannot be opened, or has no usable line at all.
     """
-    assert raw.path is not None, "reviews always have a file"
-    names = review_fields(raw.path)
+    path = unchanged_path(raw, "reviews")
+    names = review_fields(path)
     read = (names.reviewer, names.item, names.rating, names.timestamp)
     return read_or_quarantine(
-        raw.path,
+        path,
         dict.fromkeys(read, pl.String),
         derived=[
             pl.col(names.rating).cast(pl.Float64, strict=False).alias("stars"),
@@ -56,18 +59,17 @@ def seconds(names: ReviewFields) -> pl.Expr:
 def _reasons(names: ReviewFields) -> dict[str, pl.Expr]:
     """Why a review cannot be used, in the order in which it is tested."""
     reviewer, item = pl.col(names.reviewer), pl.col(names.item)
-    not_a_string = [name.str.starts_with(bracket) for name in (reviewer, item) for bracket in "[{"]
-    latest = datetime.now(UTC) + timedelta(days=1)
+    tomorrow = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     return {
         f"{names.reviewer} is missing": reviewer.is_null() | (reviewer == ""),
         f"{names.item} is missing": item.is_null() | (item == ""),
-        f"{names.reviewer} or {names.item} is not a string": pl.any_horizontal(not_a_string),
+        f"{names.reviewer} or {names.item} is not a string": not_a_string(names.reviewer) | not_a_string(names.item),
         f"{names.rating} is missing": pl.col(names.rating).is_null(),
         f"{names.rating} is not a number": ~pl.col("stars").is_finite().fill_null(value=False),
         f"{names.rating} is not from 1 to 5": ~pl.col("stars").is_between(1, 5),
         f"{names.timestamp} is missing": pl.col(names.timestamp).is_null(),
         f"{names.timestamp} is not a number": ~pl.col("seconds").is_finite().fill_null(value=False),
-        f"{names.timestamp} is not from 1996 to today": ~pl.col("seconds").is_between(
-            EARLIEST.timestamp(), latest.timestamp()
+        f"{names.timestamp} is not from {EARLIEST.year} to today": ~pl.col("seconds").is_between(
+            EARLIEST.timestamp(), tomorrow.timestamp(), closed="left"
         ),
     }

@@ -1,9 +1,10 @@
 """Where a domain's raw files come from: made here, a local path, an https address with mirrors, or an Amazon release.
 
-A source is fetched into a `RawFile`: a file that exists, is whole as far as its beginning tells, and is identified
-by its sha256. Files may be plain, gzipped (.gz) or Zstandard (.zst). Those that we make or download lie in the
-directory given, each with a note (`origin_notes.py`), so that they are taken up again. Not here: how a download goes
-(`downloads.py`), where Amazon's files lie (`releases.py`), what the lines hold (`reviews.py`).
+A source is fetched into a `RawFile`: a file that exists, is JSON Lines as far as its beginning tells, is whole if it
+was downloaded packed, and is identified by its sha256. Files may be plain, gzipped (.gz) or Zstandard (.zst). Those
+that we make or download lie in the directory given, each with a note (`origin_notes.py`), so that they are taken up
+again. Not here: how a download goes (`downloads.py`), where Amazon's files lie (`releases.py`), what the lines hold
+(`reviews.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from assets.amazon import downloads, releases, synthetic
 from assets.amazon.download_progress import Progress
+from assets.amazon.formats import Part
 from assets.amazon.json_lines import check_json_lines
 from assets.amazon.origin_notes import has_note, measure, take_up, write_note
 from assets.amazon.transfer import check_url
@@ -35,7 +37,7 @@ class SyntheticSource(_Model):
     kind: Literal["synthetic"] = "synthetic"
     users: int = Field(ge=50, description="reviewers before any filter")
     items: int = Field(ge=20, description="products before any filter")
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, strict=True)
 
     @model_validator(mode="after")
     def _enough_reviews(self) -> SyntheticSource:
@@ -113,9 +115,9 @@ def check_source(source: Source) -> None:
         ValueError: says which file, what was found, and what to do.
     """
     if isinstance(source, LocalSource):
-        for part, path in (("reviews", source.reviews), ("metadata", source.metadata)):
-            if path is not None:
-                check_json_lines(path.expanduser(), _remedy(part))
+        check_json_lines(source.reviews.expanduser(), _remedy("reviews"))
+        if source.metadata is not None:
+            check_json_lines(source.metadata.expanduser(), _remedy("metadata"))
 
 
 def fetch_reviews(source: Source, directory: Path, progress: Progress) -> RawFile:
@@ -138,7 +140,26 @@ def fetch_metadata(source: Source, directory: Path, progress: Progress) -> RawFi
     return _fetch(source, "metadata", directory, progress)
 
 
-def _fetch(source: Source, part: Literal["reviews", "metadata"], directory: Path, progress: Progress) -> RawFile:
+def unchanged_path(raw: RawFile, part: Part) -> Path:
+    """Where the raw file lies, if it is still as long as when it was fetched.
+
+    Its sha256 is what the numbers made from it are traced to. The file is not hashed again, which would take as long as
+    reading it: another one of the very same length is not noticed.
+
+    Raises:
+        ValueError: the file is gone, or has another length.
+    """
+    assert raw.path is not None, f"{part} without a file"
+    found = raw.path.stat().st_size if raw.path.is_file() else None
+    if found != raw.bytes:
+        what = "is gone" if found is None else f"has {found:,} bytes now and had {raw.bytes:,} when it was fetched"
+        raise ValueError(
+            f"{raw.path} {what}: materialise raw_{part} again, and then what is made from it, or put the old file back."
+        )
+    return raw.path
+
+
+def _fetch(source: Source, part: Part, directory: Path, progress: Progress) -> RawFile:
     if isinstance(source, SyntheticSource):
         return _make(source, part, directory, progress)
     if isinstance(source, LocalSource):
@@ -152,14 +173,18 @@ def _fetch(source: Source, part: Literal["reviews", "metadata"], directory: Path
     places = {url: directory / f"{part}{_suffix(url)}" for url in mirrors}
     directory.mkdir(parents=True, exist_ok=True)
     with _alone(directory / f".{part}.lock", part, progress):
-        return _taken_up(places, part, progress) or _put_by_hand(places, part, progress) or _download(places, progress)
+        return (
+            _taken_up(places, part, progress)
+            or _put_by_hand(places, part, progress)
+            or _download(places, part, progress)
+        )
 
 
-def _remedy(part: str) -> str:
+def _remedy(part: Part) -> str:
     return f"Correct the path under `{part}` in the domain's source, or put the file there."
 
 
-def _make(source: SyntheticSource, part: str, directory: Path, progress: Progress) -> RawFile:
+def _make(source: SyntheticSource, part: Part, directory: Path, progress: Progress) -> RawFile:
     path = directory / f"{part}.json.gz"
     made_from = {**source.model_dump(), "generator": synthetic.VERSION}
     origin = f"synthetic, users={source.users} items={source.items} seed={source.seed} generator={synthetic.VERSION}"
@@ -177,7 +202,7 @@ def _make(source: SyntheticSource, part: str, directory: Path, progress: Progres
 
 
 @contextmanager
-def _alone(lock_path: Path, part: str, progress: Progress) -> Iterator[None]:
+def _alone(lock_path: Path, part: Part, progress: Progress) -> Iterator[None]:
     """Hold the lock of one file; whoever finds it taken says so and waits for its turn."""
     lock = FileLock(lock_path)
     try:
@@ -191,7 +216,7 @@ def _alone(lock_path: Path, part: str, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-def _taken_up(places: dict[str, Path], part: str, progress: Progress) -> RawFile | None:
+def _taken_up(places: dict[str, Path], part: Part, progress: Progress) -> RawFile | None:
     for url, path in places.items():
         found = take_up(path, {"url": url})
         if found is not None:
@@ -200,7 +225,7 @@ def _taken_up(places: dict[str, Path], part: str, progress: Progress) -> RawFile
     return None
 
 
-def _put_by_hand(places: dict[str, Path], part: str, progress: Progress) -> RawFile | None:
+def _put_by_hand(places: dict[str, Path], part: Part, progress: Progress) -> RawFile | None:
     path = next((path for path in places.values() if path.exists() and not has_note(path)), None)
     if path is None:
         return None
@@ -210,8 +235,8 @@ def _put_by_hand(places: dict[str, Path], part: str, progress: Progress) -> RawF
     return RawFile(path=path, bytes=size, sha256=sha256, origin=f"{path} (put there by hand)", synthetic=False)
 
 
-def _download(places: dict[str, Path], progress: Progress) -> RawFile:
-    got = downloads.download(places, progress)
+def _download(places: dict[str, Path], part: Part, progress: Progress) -> RawFile:
+    got = downloads.download(places, part, progress)
     write_note(got.path, {"url": got.url}, got.bytes, got.sha256)
     return RawFile(path=got.path, bytes=got.bytes, sha256=got.sha256, origin=got.url, synthetic=False)
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 SPLIT_TYPE = pl.Enum(SPLITS)
-SHORTEST_TRAINED = 2
 SHORTEST_EVALUATED = 3
 
 ShortUsers = Annotated[
@@ -91,16 +90,21 @@ def split_interactions(
         splits = leave_one_out(sequences, split.short_users)
     rows = dict(splits.group_by("split").len().iter_rows())
     if missing := [name for name in SPLITS if name not in rows]:
-        remedy = (
-            "Change the shares of the domain's split (all interactions of one moment fall on one side of it)"
-            if isinstance(split, GlobalTemporal)
-            else "It takes 3 interactions to evaluate a user and 4 to train on one too: filter less"
-        )
         raise ValueError(
             f"The split {split.kind} of {sequences.height} users leaves no rows for {' and '.join(missing)}. "
-            f"{remedy}, or give the domain more reviews."
+            f"{_remedy(interactions, split)}, or give the domain more reviews."
         )
     return splits
+
+
+def _remedy(interactions: pl.DataFrame, split: LeaveOneOut | GlobalTemporal) -> str:
+    if isinstance(split, LeaveOneOut):
+        return "It takes 3 interactions to evaluate a user and 4 to train on one too: filter less"
+    times = interactions["timestamp"].n_unique()
+    told = f"The interactions have {times:,} distinct time{'s' if times > 1 else ''}, each on one side of every cut"
+    if times < len(SPLITS):
+        return f"{told}, which is too few for {len(SPLITS)} parts: split the domain by leave_one_out"
+    return f"{told}: change the shares of the domain's split, or split it by leave_one_out"
 
 
 def leave_one_out(sequences: pl.DataFrame, short_users: ShortUsers = "train") -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """The numbers that describe a data set: sizes, histories, popularity, time, split. Nothing is decided by them.
 
 Belongs here: counting, on numbered interactions and their splits. Not here: published counts beside ours, labels and
-drawing (`evaluation/`), nor what is checked (`validation.py`).
+drawing (`evaluation/`), nor what is checked (`validation/`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from assets.amazon.interactions import DAY_SECONDS
 from assets.amazon.sequences import tied_share
 from assets.amazon.splits import SPLITS, split_counts
 
-DAY_SECONDS = 86_400
 LENGTH_EDGES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30, 50, 100)
 POPULARITY_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 

@@ -14,7 +14,7 @@ from assets.amazon.formats import review_fields
 from assets.amazon.json_lines import stream_fields
 from assets.amazon.metadata import clean_text
 from assets.amazon.reviews import seconds
-from assets.amazon.sources import RawFile
+from assets.amazon.sources import RawFile, unchanged_path
 
 
 def item_texts(metadata: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
@@ -63,11 +63,11 @@ def training_texts(
         before: unix time in seconds from which on no review is read, nor one whose time is not known; None: no limit.
 
     Raises:
-        ValueError: at the first review, if the file cannot be opened.
+        ValueError: at the first review, if the file cannot be opened or has changed since it was fetched.
     """
     yield from texts["text"].filter(texts["text"] != "")
-    assert reviews.path is not None, "reviews always have a file"
-    names = review_fields(reviews.path)
+    path = unchanged_path(reviews, "reviews")
+    names = review_fields(path)
     unseen = (
         held_out.join(users, on="user_id")
         .join(items, on="item_id")
@@ -85,5 +85,5 @@ def training_texts(
         return [f"{first}\n{rest}".strip() for first, rest in zip(title, body, strict=True) if first or rest]
 
     fields = (names.reviewer, names.item, names.timestamp, names.title, names.text)
-    for batch in stream_fields(reviews.path, dict.fromkeys(fields, pl.String), read):
+    for batch in stream_fields(path, dict.fromkeys(fields, pl.String), read):
         yield from batch

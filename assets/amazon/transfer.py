@@ -127,20 +127,22 @@ def _read(response: http.client.HTTPResponse, at_end: bool = False) -> bytes:
 
 
 def _continue(headers: Message, partial: Partial) -> None:
-    """Make sure that a 206 goes on exactly where the part ends, in the same file."""
+    """Make sure that a 206 goes on exactly where the part ends, in the same edition of the file.
+
+    It must name the edition: a server that ignores If-Range sends the rest of whatever file it has by now.
+    """
     kept = partial.edition
     given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
-    validator = _validator(headers)
     size = int(given[2]) if given and given[2] != "*" else None
     if (
         kept is None
         or given is None
         or int(given[1]) != partial.size
-        or validator not in {None, kept.validator}
+        or _validator(headers) != kept.validator
         or (size is not None and kept.size not in {None, size})
     ):
         partial.discard()
-        raise BrokenOffError("the file changed while it was fetched: starting anew")
+        raise BrokenOffError("the file changed while it was fetched, or may have: starting anew")
     partial.edition = Edition(kept.url, kept.validator, kept.size or size)
 
 

@@ -79,7 +79,9 @@ def test_too_many_bad_lines_stop_the_run_and_are_told_by_reason(workplace: Workp
     assert "1 × overall is not from 1 to 5" in first
     assert "maximum_bad_share" in first
     assert second.endswith("data_docs/mine/index.html")
-    assert not (workplace.home / "tables/sequences/mine.parquet").exists()
+    tables = {path.parent.name for path in (workplace.home / "tables").rglob("mine.parquet")}
+    assert tables == {"quarantine"}
+    assert not (workplace.home / "records/preparation/mine.json").exists()
 
 
 def test_filters_that_leave_nothing(workplace: Workplace) -> None:

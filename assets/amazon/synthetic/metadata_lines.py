@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
 from assets.amazon.synthetic.sentences import escape
-from assets.amazon.synthetic.warts import Warts
+from assets.amazon.synthetic.warts import PRODUCT_DAMAGES, Damage, Warts, damage_counts, damage_lines
 from assets.amazon.synthetic.words import Wording
 from assets.amazon.synthetic.world import Rng
 
 PRICED = 0.7
 LEAST_PRICE, MOST_PRICE = 5, 65  # dollars
 PRODUCTS_A_CHUNK = 1 << 16
+SOUND = len(PRODUCT_DAMAGES)
 
 WORDS = ("department", "range", "thing", "praise", "brand", "colour")
 
@@ -41,7 +43,21 @@ class MetadataWriter:
             description_marked=pl.col("text") < warts.markup,
             cents=(100 * (LEAST_PRICE + (MOST_PRICE - LEAST_PRICE) * pl.col("price") / PRICED)).cast(pl.Int64),
             priced=pl.col("price") < PRICED,
+            damage=self._damages(rng, chances["metadata"].to_numpy() >= warts.missing_products, warts),
+        ).with_columns(
+            lines=pl.when("missing_products")
+            .then(0)
+            .otherwise(1 + pl.col("duplicate_products").cast(pl.Int64) + (pl.col("damage") != SOUND))
         )
+
+    @staticmethod
+    def _damages(rng: Rng, there: np.ndarray, warts: Warts) -> pl.Series:
+        """One line besides a product's own, by its place in PRODUCT_DAMAGES, or SOUND for none."""
+        counts = damage_counts(len(there), warts, PRODUCT_DAMAGES)
+        damages = np.full(len(there), SOUND, dtype=np.uint8)
+        chosen = rng.choice(np.flatnonzero(there), counts.sum(), replace=False)
+        damages[chosen] = np.repeat(np.arange(len(counts)), counts)
+        return pl.Series(damages)
 
     def planted(self) -> dict[str, int]:
         """How many products have each wart, by its name in `Warts`; of those without metadata only that is told."""
@@ -50,12 +66,25 @@ class MetadataWriter:
         warts = ("duplicate_products", "empty_titles", "missing_descriptions")
         return {"missing_products": int(missing.sum())} | {wart: int(there[wart].sum()) for wart in warts}
 
+    @property
+    def lines(self) -> int:
+        """All lines, bad ones included."""
+        return int(self._products["lines"].sum())
+
+    def bad_lines(self) -> list[tuple[int, Damage]]:
+        """Number, from 1, and damage of each line that reading must quarantine, in the file's order."""
+        numbered = self._products.select("damage", pl.col("lines").cum_sum()).filter(pl.col("damage") != SOUND)
+        return [(line, PRODUCT_DAMAGES[damage]) for damage, line in numbered.iter_rows()]
+
     def frames(self) -> Iterator[pl.DataFrame]:
-        """The lines, `line` str, PRODUCTS_A_CHUNK products at a time."""
+        """The lines, `line` str, PRODUCTS_A_CHUNK products at a time; a product's bad line is the last of its lines."""
         for first in range(0, self._products.height, PRODUCTS_A_CHUNK):
             there = self._products.slice(first, PRODUCTS_A_CHUNK).filter(~pl.col("missing_products"))
-            times = pl.when("duplicate_products").then(2).otherwise(1)
-            yield there.select(self._line().alias("line").repeat_by(times)).explode("line")
+            written = there.select("lines", "damage", self._line().alias("line"))
+            lines = written.select(pl.col("line").repeat_by("lines")).explode("line").to_series()
+            bad = written.with_columns(last=pl.col("lines").cum_sum() - 1).filter(pl.col("damage") != SOUND)
+            spoilt = damage_lines(bad["line"].to_list(), bad["damage"].to_list(), PRODUCT_DAMAGES)
+            yield lines.scatter(bad["last"], pl.Series(spoilt, dtype=pl.String)).to_frame()
 
     def _line(self) -> pl.Expr:
         return pl.concat_str(

@@ -85,7 +85,7 @@ class ReviewWriter:
         """The lines, `line` str, ROWS_A_CHUNK at a time: memory does not grow with their number."""
         for first in range(0, len(rows.users), ROWS_A_CHUNK):
             lines = self._lines(rows.take(slice(first, first + ROWS_A_CHUNK)))
-            self.raw_bytes += int(lines.str.len_bytes().sum()) + len(lines)
+            self.raw_bytes += int(lines.str.len_chars().sum()) + len(lines)
             yield lines.to_frame("line")
 
     def _lines(self, rows: Rows) -> pl.Series:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from assets.amazon.synthetic.purchases import FIRST_DAY, Purchases
 from assets.amazon.synthetic.rows import GOOD_LINE, Rows
-from assets.amazon.synthetic.warts import DAMAGES, Warts
+from assets.amazon.synthetic.warts import DAMAGES, Damage, Warts
 from assets.amazon.synthetic.words import category_name
 
 CORE = 5
@@ -43,7 +43,7 @@ class BadLine(_Record):
 
 
 class Truth(_Record):
-    """What a file of synthetic reviews holds.
+    """What a file of synthetic reviews holds, and what is wrong with the metadata beside it.
 
     Attributes:
         made_from: the parameters.
@@ -53,7 +53,9 @@ class Truth(_Record):
         bad_lines: lines to be quarantined, in the file's order.
         loose_lines: reviews once more, as Python literals, which reading may mend.
         blank_lines: lines with nothing in them.
-        bad_kinds, bad_reasons: how many of them there are of each kind, for each reason.
+        metadata_lines: all lines of the products' metadata.
+        bad_metadata_lines: those to be quarantined, in the file's order.
+        bad_kinds, bad_reasons: of the reviews, how many bad lines there are of each kind, for each reason.
         planted: how many there are of the other warts, by the names of `Warts`. `same_day`, `repeat_purchases` and
             `exact_duplicates` count purchases; `casual_users` and `rare_items` all with fewer than five purchases;
             `low_ratings` and what is wrong with a review's text count good lines; the rest counts products.
@@ -69,6 +71,8 @@ class Truth(_Record):
     bad_lines: list[BadLine]
     loose_lines: int
     blank_lines: int
+    metadata_lines: int
+    bad_metadata_lines: list[BadLine]
     bad_kinds: dict[str, int]
     bad_reasons: dict[str, int]
     planted: dict[str, int]
@@ -84,7 +88,14 @@ def truth_path(reviews: Path) -> Path:
 
 
 def tell(
-    made_from: MadeFrom, bought: Purchases, rows: Rows, raw_bytes: int, planted: dict[str, int], peak: np.ndarray
+    made_from: MadeFrom,
+    bought: Purchases,
+    rows: Rows,
+    raw_bytes: int,
+    planted: dict[str, int],
+    peak: np.ndarray,
+    metadata_lines: int,
+    bad_products: list[tuple[int, Damage]],
 ) -> Truth:
     """Count what is in the file.
 
@@ -95,10 +106,15 @@ def tell(
         raw_bytes: of all lines.
         planted: what was counted as it was planted, by the names of `Warts`.
         peak: the month in which each category is liked best, or 0, [C].
+        metadata_lines: all lines of the metadata.
+        bad_products: number and damage of the bad ones.
     """
     places = np.flatnonzero(rows.damages != GOOD_LINE).tolist()
     damaged = [(place + 1, DAMAGES[rows.damages[place]]) for place in places]
-    bad = [BadLine(line=line, kind=damage.kind, reason=damage.reason) for line, damage in damaged if damage.reason]
+    bad, bad_metadata = (
+        [BadLine(line=line, kind=damage.kind, reason=damage.reason) for line, damage in lines if damage.reason]
+        for lines in (damaged, bad_products)
+    )
     warts = Counter(damage.wart for _, damage in damaged)
     good = rows.damages == GOOD_LINE
     days = rows.days[good]
@@ -111,6 +127,8 @@ def tell(
         bad_lines=bad,
         loose_lines=warts["loose_lines"],
         blank_lines=warts["blank_lines"],
+        metadata_lines=metadata_lines,
+        bad_metadata_lines=bad_metadata,
         bad_kinds=dict(sorted(Counter(line.kind for line in bad).items())),
         bad_reasons=dict(sorted(Counter(line.reason for line in bad).items())),
         planted={

@@ -6,7 +6,7 @@ Warts that a line wears and stays a good line (markup, missing texts) are put on
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,9 +14,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from assets.amazon.json_fields import NOT_AN_OBJECT
+from assets.amazon.json_lines import NOT_UTF8
 
 Share = Annotated[float, Field(ge=0, le=0.25)]
-Review = dict[str, Any]
+Row = dict[str, Any]
 
 
 class Warts(BaseModel):
@@ -45,6 +46,8 @@ class Warts(BaseModel):
     duplicate_products: Share = 0.01
     empty_titles: Share = 0.02
     missing_descriptions: Share = 0.1
+    # lines of metadata besides, in parts of the products' number: cut short, or a product without or with a bad asin
+    bad_products: Share = 0.0001
     # lines besides, in parts of the purchases' number; the first five are to be quarantined
     malformed: Share = 0.0001  # cut short, or no JSON object
     missing_fields: Share = 0.0001  # user, product, rating or time
@@ -53,6 +56,7 @@ class Warts(BaseModel):
     impossible_times: Share = 0.0001  # before 1996 or in the future
     blank_lines: Share = 0.0001
     loose_lines: Share = 0.0  # a review once more, as a Python literal: no 2018 file has them, old metadata do
+    not_utf8: Share = 0.0  # to be quarantined: an accent in Latin-1, which no published file has; its copies may
 
 
 @dataclass(frozen=True)
@@ -63,26 +67,31 @@ class Damage:
         kind: its name in the sidecar.
         wart: the share of `Warts` it belongs to, which its kinds have evenly between them.
         reason: why reading quarantines such a line; "" where it does not.
-        apply: the bad line, made from a good review.
+        apply: the bad line, made from a good review or product.
     """
 
     kind: str
     wart: str
     reason: str
-    apply: Callable[[Review], str]
+    apply: Callable[[Row], str]
 
 
-def _cut_short(review: Review) -> str:
-    line = json.dumps(review)
+def _cut_short(row: Row) -> str:
+    line = json.dumps(row)
     return line[: len(line) // 2]
 
 
-def _without(field: str) -> Callable[[Review], str]:
-    return lambda review: json.dumps({name: value for name, value in review.items() if name != field})
+def _without(field: str) -> Callable[[Row], str]:
+    return lambda row: json.dumps({name: value for name, value in row.items() if name != field})
 
 
-def _with(field: str, change: Callable[[Any], Any]) -> Callable[[Review], str]:
-    return lambda review: json.dumps({**review, field: change(review[field])})
+def _with(field: str, change: Callable[[Any], Any]) -> Callable[[Row], str]:
+    return lambda row: json.dumps({**row, field: change(row[field])})
+
+
+def _accented(row: Row) -> str:
+    """All other lines are ASCII, so that `writing.py` can put this character, and the whole file, into Latin-1."""
+    return '{"caf\u00e9": "", ' + json.dumps(row)[1:]
 
 
 NOT_A_STRING = "reviewerID or asin is not a string"
@@ -93,8 +102,8 @@ YEAR_2100 = 4102444800
 DAMAGES = (
     Damage("cut short", "malformed", NOT_AN_OBJECT, _cut_short),
     Damage("HTML", "malformed", NOT_AN_OBJECT, lambda _: "<tr><td>503 Service Unavailable</td></tr>"),
-    Damage("array", "malformed", NOT_AN_OBJECT, lambda review: json.dumps(list(review.values()))),
-    Damage("two on a line", "malformed", NOT_AN_OBJECT, lambda review: json.dumps(review) + json.dumps(review)),
+    Damage("array", "malformed", NOT_AN_OBJECT, lambda row: json.dumps(list(row.values()))),
+    Damage("two on a line", "malformed", NOT_AN_OBJECT, lambda row: json.dumps(row) + json.dumps(row)),
     Damage("no reviewerID", "missing_fields", "reviewerID is missing", _without("reviewerID")),
     Damage("no asin", "missing_fields", "asin is missing", _without("asin")),
     Damage("no overall", "missing_fields", "overall is missing", _without("overall")),
@@ -111,19 +120,25 @@ DAMAGES = (
     Damage("milliseconds", "impossible_times", TIME_OUT_OF_RANGE, _with("unixReviewTime", lambda time: time * 1000)),
     Damage("blank", "blank_lines", "", lambda _: ""),
     Damage("Python literal", "loose_lines", "", ascii),
+    Damage("Latin-1", "not_utf8", NOT_UTF8, _accented),
+)
+PRODUCT_DAMAGES = (
+    Damage("cut short", "bad_products", NOT_AN_OBJECT, _cut_short),
+    Damage("no asin", "bad_products", "asin is missing", _without("asin")),
+    Damage("asin a list", "bad_products", "asin is not a string", _with("asin", lambda asin: [asin])),
 )
 
 
-def damage_counts(purchases: int, warts: Warts) -> np.ndarray:
-    """How many lines of each of DAMAGES go with that many purchases: the share rounded, of all of them together.
+def damage_counts(rows: int, warts: Warts, damages: Sequence[Damage] = DAMAGES) -> np.ndarray:
+    """How many lines of each damage go with that many purchases or products: the share rounded, of all together.
 
     Rounded along the running sum, so that the total is that of the shares and a small file may have none.
     """
-    kinds = [damage.wart for damage in DAMAGES]
+    kinds = [damage.wart for damage in damages]
     shares = np.array([getattr(warts, wart) / kinds.count(wart) for wart in kinds])
-    return np.diff(np.round(np.cumsum(shares) * purchases), prepend=0).astype(np.int64)
+    return np.diff(np.round(np.cumsum(shares) * rows), prepend=0).astype(np.int64)
 
 
-def damage_lines(lines: list[str], damages: list[int]) -> list[str]:
-    """Good lines made bad, each in the way of DAMAGES that its number names."""
-    return [DAMAGES[damage].apply(json.loads(line)) for line, damage in zip(lines, damages, strict=True)]
+def damage_lines(lines: list[str], numbers: list[int], damages: Sequence[Damage] = DAMAGES) -> list[str]:
+    """Good lines made bad, each by the damage that its number names."""
+    return [damages[number].apply(json.loads(line)) for line, number in zip(lines, numbers, strict=True)]

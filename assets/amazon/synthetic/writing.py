@@ -5,6 +5,9 @@ What the files hold is decided in the modules beside this one; here are only the
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,10 +26,10 @@ from assets.amazon.synthetic.warts import Warts
 from assets.amazon.synthetic.words import word_products
 from assets.amazon.synthetic.world import open_shop
 
-VERSION = 2  # another number wherever the same parameters give other files
+VERSION = 2  # another number wherever the same parameters give other good rows
 FEWEST_USERS, FEWEST_ITEMS = 50, 20
 GZIP_LEVEL = 1  # 30 % of the raw size, at three times the speed of level 6
-Progress = Callable[[int, int], None]
+LinesWritten = Callable[[int, int], None]
 
 
 def write_synthetic(
@@ -36,7 +39,7 @@ def write_synthetic(
     items: int,
     seed: int,
     warts: Warts | None = None,
-    progress: Progress | None = None,
+    progress: LinesWritten | None = None,
 ) -> None:
     """Write gzipped JSON Lines of reviews and of metadata, each whole or not at all; None leaves that one out.
 
@@ -77,9 +80,13 @@ def write_synthetic(
     with staged(reviews_path) as beside:
         frames = writer.frames(rows)
         _write(beside, frames if progress is None else _watched(frames, len(rows.users), progress))
+        if warts.not_utf8:
+            _recode(beside)
         made_from = MadeFrom(version=VERSION, users=users, items=items, seed=seed, warts=warts)
         planted = spoilt | writer.worn | products.planted()
-        truth = tell(made_from, bought, rows, writer.raw_bytes, planted, shop.peak)
+        truth = tell(
+            made_from, bought, rows, writer.raw_bytes, planted, shop.peak, products.lines, products.bad_lines()
+        )
         with staged(truth_path(reviews_path)) as sidecar:
             sidecar.write_text(truth.model_dump_json(indent=1))
 
@@ -106,7 +113,7 @@ def _raw_ids(numbers: np.ndarray, prefix: str, pairs: int) -> pl.Series:
     return written.select(pl.concat_str(pl.lit(prefix), pl.all())).to_series()
 
 
-def _watched(frames: Iterator[pl.DataFrame], lines: int, progress: Progress) -> Iterator[pl.DataFrame]:
+def _watched(frames: Iterator[pl.DataFrame], lines: int, progress: LinesWritten) -> Iterator[pl.DataFrame]:
     done = 0
     for frame in frames:
         done += frame.height
@@ -125,3 +132,14 @@ def _write(path: Path, frames: Iterator[pl.DataFrame]) -> None:
         register_io_source(source, schema={"line": pl.String}).sink_csv(
             file, include_header=False, quote_style="never", compression="gzip", compression_level=GZIP_LEVEL
         )
+
+
+def _recode(path: Path) -> None:
+    """Put the file into Latin-1: what isn't ASCII is then not UTF-8 either. Polars writes UTF-8 only."""
+    with (
+        staged(path) as beside,
+        gzip.open(path, "rt", encoding="utf-8", newline="") as lines,
+        beside.open("wb") as file,
+        gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed,
+    ):
+        shutil.copyfileobj(lines, codecs.getwriter("latin-1")(packed))

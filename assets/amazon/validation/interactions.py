@@ -11,7 +11,8 @@ import datetime as dt
 import numpy as np
 import polars as pl
 
-from assets.amazon.interactions import Filters
+from assets.amazon.interactions import DAY_SECONDS, Filters
+from assets.amazon.reviews import EARLIEST
 from assets.amazon.ties import raw_id_hash, tie_hash
 from assets.amazon.validation.rules import Check, Validation, column, none_of, number, validate
 from assets.amazon.validation.schemas import (
@@ -30,13 +31,14 @@ INTERACTION_CHECKS = (
     Check("item_ids_dense", "Items are numbered 1 to V without a gap, in sorted ASIN order, and each one occurs."),
     Check("user_ids_dense", "Users are numbered 0 to U-1 without a gap, in sorted raw-id order, and each one occurs."),
     Check("ratings_in_range", "Every rating lies between the domain's minimum and 5."),
-    Check("timestamps_in_range", "Every review was written between 1996 and the domain's `as_of` date, or today."),
+    Check(
+        "timestamps_in_range",
+        f"Every review was written between {EARLIEST.year} and the domain's `as_of` date, or today.",
+    ),
     Check("core_holds", "Users and items have the minimum number of interactions (core: once promises only users')."),
     Check("repeats_as_ruled", "A user's reviews of an item are as few as the domain's rule for duplicates says."),
     Check("order_holds", "Rows are ordered by user, time and tie hash (order: file promises only the users' order)."),
 )
-FIRST_TIMESTAMP = int(dt.datetime(1996, 1, 1, tzinfo=dt.UTC).timestamp())
-DAY_SECONDS = 86_400
 YEAR_3000 = 32_503_680_000
 
 
@@ -83,7 +85,7 @@ def check_interactions(
         none_of("user_ids_dense", "misnumbered_users"),
         none_of("user_ids_dense", "users_without_interaction"),
         column("ratings_in_range", "rating", filters.minimum_rating, 5),
-        column("timestamps_in_range", "timestamp", FIRST_TIMESTAMP, _latest(filters.as_of)),
+        column("timestamps_in_range", "timestamp", int(EARLIEST.timestamp()), _latest(filters.as_of)),
         number("core_holds", "fewest_interactions_of_a_user", low=filters.minimum_user_interactions),
         number("core_holds", "fewest_interactions_of_an_item", low=least_of_an_item),
         none_of("repeats_as_ruled", repeats),

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import html
+from html.entities import html5
 
 import polars as pl
 
 from assets.amazon.quarantine import ReadReport
-from assets.amazon.validation.raw import reasons_in_words
+from assets.amazon.validation.raw import (
+    FILE_WHOLE,
+    FILE_WHOLE_RULE,
+    places_where_it_breaks_off,
+    reasons_in_words,
+)
 from assets.amazon.validation.rules import Check, Validation, none_of, number, validate
 from assets.amazon.validation.schemas import (
     AS_EXPECTED,
@@ -24,10 +30,13 @@ MINIMUM_TITLED_SHARE = 0.5
 ITEM_TEXT_CHECKS = (
     SCHEMA,
     Check("one_row_an_item", "Every item has one row, in the order of the items' numbers, 1 to V."),
+    FILE_WHOLE,
     Check("bad_share", "No more of the metadata's lines were quarantined than the domain allows."),
     Check("parts_joined", "The text of an item holds its title, brand, categories and description."),
     # what a tag more or less does to a text is little, and no count or id rests upon it
-    Check("texts_clean", "No HTML tag and no entity is left in title, brand or description.", critical=False),
+    Check(
+        "texts_clean", "No HTML tag and no entity is left in title, brand, categories or description.", critical=False
+    ),
     # an item without words is still an item: only what reads texts is the poorer
     Check("titles_present", f"At least {MINIMUM_TITLED_SHARE:.0%} of the items have a title.", critical=False),
 )
@@ -41,8 +50,14 @@ ITEM_TEXT_SCHEMA = pl.Schema(
         "text": pl.String(),
     }
 )
-_TAG = r"</?[A-Za-z][^<>]*>"
-_ENTITY = r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);"
+# Not the patterns that `metadata.py` cleans by, whose mistakes they would share: it takes away whatever looks like a
+# tag, here are the elements of HTML that such files have; what it resolves as an entity is here looked up by name.
+# A text that spells out such a tag, as &lt;b&gt;, is told as well: hence a warning.
+_TAG = (
+    r"(?i)</?(?:a|abbr|b|big|blockquote|body|br|center|dd|div|dl|dt|em|font|h[1-6]|head|hr|html|i|iframe|img|input|li"
+    r"|link|meta|ol|p|pre|s|script|small|span|strong|style|sub|sup|table|tbody|td|th|thead|title|tr|tt|u|ul)\b[^<>]*>"
+)
+_ENTITY = r"&[^&;\s]{1,40};"
 
 
 def check_item_texts(
@@ -59,21 +74,29 @@ def check_item_texts(
     faults = schema_faults("item_texts", item_texts, ITEM_TEXT_SCHEMA) + schema_faults("items", items, ITEM_SCHEMA)
     if faults:
         return unchecked("item_texts", ITEM_TEXT_CHECKS, faults)
+    parts = {
+        "unclean_titles": item_texts["title"],
+        "unclean_brands": item_texts["brand"],
+        "unclean_categories": item_texts["category"].list.join("\n"),
+        "unclean_descriptions": item_texts["description"],
+    }
     numbers = AS_EXPECTED | {
         "rows_more_or_less": abs(item_texts.height - items.height),
         "misnumbered_rows": int((item_texts["item_id"] != pl.int_range(1, item_texts.height + 1, eager=True)).sum()),
+        FILE_WHOLE_RULE.name: places_where_it_breaks_off(report),
         "bad_share": report.bad_share,
         "texts_without_a_part": _without_a_part(item_texts),
-        **{f"unclean_{name}s": _unclean(item_texts[name]) for name in ("title", "brand", "description")},
+        **{name: _unclean(texts) for name, texts in parts.items()},
         "titled_share": 1 - int((item_texts["title"] == "").sum()) / max(item_texts.height, 1),
     }
     rules = [
         SCHEMA_RULE,
         none_of("one_row_an_item", "rows_more_or_less"),
         none_of("one_row_an_item", "misnumbered_rows"),
+        FILE_WHOLE_RULE,
         number("bad_share", "bad_share", 0, maximum_bad_share),
         none_of("parts_joined", "texts_without_a_part"),
-        *[none_of("texts_clean", f"unclean_{name}s") for name in ("title", "brand", "description")],
+        *[none_of("texts_clean", name) for name in parts],
         number("titles_present", "titled_share", low=MINIMUM_TITLED_SHARE),
     ]
     return validate("item_texts", ITEM_TEXT_CHECKS, rules, numbers, notes={"bad_share": reasons_in_words(report)})
@@ -91,7 +114,11 @@ def _without_a_part(item_texts: pl.DataFrame) -> int:
 
 def _unclean(texts: pl.Series) -> int:
     """Texts with a tag or an entity; `AT&T;` is neither."""
-    suspects = texts.filter(texts.str.contains(_TAG) | texts.str.contains(_ENTITY))
-    tags = int(suspects.str.contains(_TAG).sum())
-    entities = suspects.filter(~suspects.str.contains(_TAG)).str.extract_all(_ENTITY)
-    return tags + sum(any(html.unescape(entity) != entity for entity in found) for found in entities)
+    tagged = texts.str.contains(_TAG)
+    candidates = texts.filter(~tagged).str.extract_all(_ENTITY)
+    entities = candidates.filter(candidates.list.len() > 0)
+    return int(tagged.sum()) + sum(any(map(_resolves, found)) for found in entities)
+
+
+def _resolves(entity: str) -> bool:
+    return entity[1:] in html5 or (entity[1] == "#" and html.unescape(entity) != entity)

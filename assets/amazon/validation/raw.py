@@ -10,11 +10,12 @@ from assets.amazon.quarantine import QUARANTINE_SCHEMA, QUOTED_CHARACTERS, ReadR
 from assets.amazon.validation.rules import Check, Validation, none_of, number, validate
 from assets.amazon.validation.schemas import AS_EXPECTED, SCHEMA, SCHEMA_RULE, schema_faults, unchecked
 
+# how much is missing can't be known: the rows that are there are sound, but nobody should overlook it
+FILE_WHOLE = Check("file_whole", "The file could be read to its end.", critical=False)
 RAW_CHECKS = (
     SCHEMA,
     Check("rows_read", "The file has lines, and some of them could be used."),
-    # how much is missing can't be known: the rows that are there are sound, but nobody should overlook it
-    Check("file_whole", "The file could be read to its end.", critical=False),
+    FILE_WHOLE,
     Check("bad_share", "No more of the lines were quarantined than the domain allows."),
     Check("reasons_given", "Every quarantined line has a reason, and the counts by reason are those of the table."),
     Check(
@@ -22,6 +23,7 @@ RAW_CHECKS = (
         f"Each quarantined line is there once, with its file, its number and at most {QUOTED_CHARACTERS} characters.",
     ),
 )
+FILE_WHOLE_RULE = none_of(FILE_WHOLE.name, "places_where_it_breaks_off")
 
 
 def check_raw(report: ReadReport, maximum_bad_share: float) -> Validation:
@@ -33,7 +35,7 @@ def check_raw(report: ReadReport, maximum_bad_share: float) -> Validation:
     by_reason = dict(quarantine["reason"].value_counts().iter_rows())
     numbers = AS_EXPECTED | {
         "usable_rows": report.rows - quarantine.height,
-        "places_where_it_breaks_off": sum(reason.startswith(BREAKS_OFF) for reason in report.bad_rows),
+        FILE_WHOLE_RULE.name: places_where_it_breaks_off(report),
         "bad_share": report.bad_share,
         "lines_without_reason": int((quarantine["reason"].str.strip_chars() == "").sum()),
         "reasons_miscounted": sum(
@@ -46,7 +48,7 @@ def check_raw(report: ReadReport, maximum_bad_share: float) -> Validation:
     rules = [
         SCHEMA_RULE,
         number("rows_read", "usable_rows", low=1),
-        none_of("file_whole", "places_where_it_breaks_off"),
+        FILE_WHOLE_RULE,
         number("bad_share", "bad_share", 0, maximum_bad_share),
         none_of("reasons_given", "lines_without_reason"),
         none_of("reasons_given", "reasons_miscounted"),
@@ -58,6 +60,11 @@ def check_raw(report: ReadReport, maximum_bad_share: float) -> Validation:
     if report.bad_share > maximum_bad_share:
         found += "; fetch the file again, or raise maximum_bad_share in the domain if these lines can be spared"
     return validate("raw", RAW_CHECKS, rules, numbers, notes={"bad_share": found})
+
+
+def places_where_it_breaks_off(report: ReadReport) -> int:
+    """How many of the reasons say that the file could not be read further; 0 for a whole file."""
+    return sum(reason.startswith(BREAKS_OFF) for reason in report.bad_rows)
 
 
 def reasons_in_words(report: ReadReport) -> str:

@@ -2,7 +2,8 @@
 
 Every row is the beginning of its user's sequence: a history of k items and the item at place k as its target. So a
 split is right if it has the right rows, each with the right k. Where k has to be is worked out here anew, from the
-lengths (leave-one-out) or the timestamps (temporal), by the words of `assets/amazon/splits.py` and not by its code.
+lengths (leave-one-out) or the timestamps (temporal), by the words of `assets/amazon/splits.py` and not by its code;
+from there come the names and the settings only.
 """
 
 from __future__ import annotations
@@ -17,13 +18,10 @@ import polars as pl
 
 from assets.amazon.interactions import Filters
 from assets.amazon.splits import (
-    SHORTEST_EVALUATED,
-    SHORTEST_TRAINED,
     SPLIT_TYPE,
     SPLITS,
     GlobalTemporal,
     LeaveOneOut,
-    cut_times,
 )
 from assets.amazon.validation.rules import Check, Rule, Validation, column, none_of, number, validate
 from assets.amazon.validation.schemas import (
@@ -57,6 +55,8 @@ SPLIT_SCHEMA = pl.Schema(
     {"split": SPLIT_TYPE, "user_id": pl.UInt32(), "history": pl.List(pl.UInt32), "target": pl.UInt32()}
 )
 CUT_IN_TIME = ("training_items_from_the_cut_on", "history_items_from_the_cut_on", "targets_before_their_cut")
+SHORTEST_TRAINED, SHORTEST_EVALUATED = 2, 3
+"""Items of a user: a history of one and a target; and both targets with a history of one before them."""
 NOWHERE = -1
 """Where the target is of a user who is to have no row."""
 
@@ -137,7 +137,8 @@ def check_splits(
     if faults:
         return unchecked("splits", SPLIT_CHECKS, faults)
     whole = Sequences.from_table(sequences)
-    times, cuts = interactions["timestamp"].to_numpy(), cut_times(interactions, split)
+    times = interactions["timestamp"].to_numpy()
+    cuts = _cuts(times, split)
     late = [_running_count(times >= cut) for cut in cuts or ()]
     places = _places(whole, late, split.short_users)
     numbers = Counter({SCHEMA_RULE.name: 0})
@@ -175,6 +176,20 @@ def _not_seen(filters: Filters) -> Rule:
 
 def _values(lists: pl.Series) -> np.ndarray:
     return lists.explode(empty_as_null=False, keep_nulls=False).to_numpy()
+
+
+def _cuts(times: np.ndarray, split: LeaveOneOut | GlobalTemporal) -> tuple[int, int] | None:
+    """The latest time from which on there are as many interactions as the shares ask for, for either part."""
+    if isinstance(split, LeaveOneOut):
+        return None
+    moments, counts = np.unique(times, return_counts=True)
+    from_there_on = np.cumsum(counts[::-1])[::-1]  # falls strictly, from all to those of the last moment
+
+    def cut(share: float) -> int:
+        wanted = min(max(round(share * len(times)), 1), len(times))
+        return int(moments[np.flatnonzero(from_there_on >= wanted)[-1]])
+
+    return cut(split.validation_share + split.test_share), cut(split.test_share)
 
 
 def _running_count(marked: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from http.client import HTTPResponse
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from assets.amazon import partial as partials
@@ -33,13 +34,14 @@ from tests.assets.amazon.web import (
     reset,
     serving,
     status,
+    unannounced,
 )
 
 
 def json_lines(seed: int) -> bytes:
     """A gzipped file; not compressed, so that any two are of the same size."""
     draw = random.Random(seed)
-    lines = b"".join(b'{"asin": "%020d"}\n' % draw.getrandbits(64) for _ in range(100))
+    lines = b"".join(b'{"reviewerID": "A", "asin": "%020d"}\n' % draw.getrandbits(64) for _ in range(100))
     return gzip.compress(lines, compresslevel=0, mtime=0)
 
 
@@ -72,7 +74,7 @@ def clock() -> Clock:
 
 
 def get(folder: Path, clock: Clock, *urls: str, said: Callable[[str], None] = str) -> Download:
-    return download(dict.fromkeys(urls, folder / "reviews.json.gz"), said, clock.patience)
+    return download(dict.fromkeys(urls, folder / "reviews.json.gz"), "reviews", said, clock.patience)
 
 
 def fetch(folder: Path, *urls: str, said: Callable[[str], None] = str) -> RawFile:
@@ -156,7 +158,7 @@ def test_a_file_that_changed_in_between_is_fetched_anew(tmp_path: Path, site: Si
     assert site.sent == [300, len(OTHER)]
 
 
-@pytest.mark.parametrize(("body", "etag"), [(OTHER, '"2"'), (OTHER + gzip.compress(b'{"asin": ""}\n'), '"1"')])
+@pytest.mark.parametrize(("body", "etag"), [(OTHER, '"2"'), (OTHER + gzip.compress(b'{"reviewerID": ""}\n'), '"1"')])
 def test_a_change_is_noticed_where_if_range_is_ignored(
     tmp_path: Path, site: Site, clock: Clock, body: bytes, etag: str
 ) -> None:
@@ -246,6 +248,22 @@ def test_a_connection_that_is_not_closed_after_the_last_byte(
     assert site.ranges == [None, "bytes=300-"]
 
 
+@pytest.mark.parametrize("answers", [1, 9], ids=["once", "always"])
+def test_the_rest_is_not_stitched_on_where_the_edition_is_not_named(
+    tmp_path: Path, site: Site, clock: Clock, answers: int
+) -> None:
+    """Another edition of the same size, from a server that ignores If-Range and sends no ETag with a 206."""
+
+    def nameless(exchange) -> None:
+        etag, exchange.request.if_range, exchange.file.etag = exchange.file.etag, None, None
+        exchange.serve()
+        exchange.file.etag = etag
+
+    url = site.put("a.json.gz", WHOLE, drop(300), *[change(OTHER, '"2"', nameless)] * answers)
+    assert is_whole(get(tmp_path, clock, url), url, OTHER)
+    assert site.ranges == [None, "bytes=300-", None]
+
+
 def test_a_file_of_unknown_length(tmp_path: Path, site: Site, clock: Clock) -> None:
     url = site.put("a.json.gz", WHOLE, chunked())
     assert is_whole(get(tmp_path, clock, url), url)
@@ -285,13 +303,13 @@ def test_a_part_without_a_note_is_not_gone_on_with(tmp_path: Path, site: Site, c
 def test_a_killed_process_leaves_a_part_that_the_next_one_goes_on_with(
     tmp_path: Path, site: Site, clock: Clock
 ) -> None:
-    body = gzip.compress(b'{"asin": "%s"}\n' % random.Random(3).randbytes(1 << 21).hex().encode(), 1)
+    body = gzip.compress(b'{"reviewerID": "A", "asin": "%s"}\n' % random.Random(3).randbytes(1 << 21).hex().encode(), 1)
     url = site.put("a.json.gz", body)
     script = (
         "import os, sys; from pathlib import Path; from assets.amazon import download_progress, downloads\n"
         "download_progress.LINE_BYTES = 3 << 19\n"
         "die = lambda line: '%' in line and os.kill(os.getpid(), 9)\n"
-        "downloads.download({sys.argv[1]: Path(sys.argv[2])}, die)"
+        "downloads.download({sys.argv[1]: Path(sys.argv[2])}, 'reviews', die)"
     )
     root = Path(__file__).parents[3]
     command = [sys.executable, "-c", script, url, str(tmp_path / "reviews.json.gz")]
@@ -373,6 +391,39 @@ def test_what_turns_out_to_be_no_json_lines_is_refused(tmp_path: Path, site: Sit
     with pytest.raises(ValueError, match="the body holds an HTML page"):
         get(tmp_path, clock, url)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda lines: pa.compress(lines, "zstd", asbytes=True)])
+@pytest.mark.parametrize("faults", [[], [unannounced]], ids=["cut copy", "connection closed"])
+def test_half_a_file_is_not_taken_for_a_whole_one(
+    tmp_path: Path, site: Site, clock: Clock, pack: Callable[[bytes], bytes], faults: list[Callable]
+) -> None:
+    """Neither where the mirror's own copy is cut, nor where no length is announced; the next mirror is asked."""
+    whole, said = pack(b"".join(gzip.decompress(json_lines(seed)) for seed in range(60))), []
+    half = site.put("half.json.gz", whole[: len(whole) // 2], *faults)
+    good = site.put("good.json.gz", whole)
+    assert is_whole(get(tmp_path, clock, half, good, said=said.append), good, whole)
+    assert site.asked == ["half.json.gz", "good.json.gz"]
+    assert any("the mirror's copy is damaged: it" in line for line in said)
+    assert any(f"{len(whole):,} bytes are here; reading them through" in line for line in said)
+
+
+def test_other_json_under_the_address_is_refused(tmp_path: Path, site: Site, clock: Clock) -> None:
+    quota = site.put("quota.json.gz", gzip.compress(b'{"message": "quota exceeded"}\n'))
+    products = site.put("products.json.gz", gzip.compress(b'{"asin": "B1", "title": "A lamp"}\n'))
+    with pytest.raises(ValueError, match=r"the body holds no reviews: .*first object has message\n.*has asin, title"):
+        get(tmp_path, clock, quota, products)
+    assert names(tmp_path) == []
+    good = site.put("good.json.gz", WHOLE)
+    assert is_whole(get(tmp_path, clock, quota, products, good), good)
+
+
+def test_the_parts_of_other_mirrors_are_not_left_behind(tmp_path: Path, site: Site, clock: Clock) -> None:
+    weak = site.put("weak.json.gz", WHOLE, drop(300), *[status(500)] * 4)
+    plain = site.put("plain.json", gzip.decompress(WHOLE))
+    places = {weak: tmp_path / "reviews.json.gz", plain: tmp_path / "reviews.json"}
+    got = download(places, "reviews", str, clock.patience)
+    assert is_whole(got, plain, gzip.decompress(WHOLE))
 
 
 def test_the_mirror_of_the_part_is_asked_first(tmp_path: Path, site: Site, clock: Clock) -> None:

@@ -60,3 +60,38 @@ def test_only_the_beginning_is_looked_at(tmp_path: Path) -> None:
     path = write(tmp_path / "reviews.json", [REVIEW_2023] * 200)
     path.write_bytes(path.read_bytes() + b"\xff\xfe")
     assert formats.review_fields(path) == formats.REVIEWS_2023
+
+
+@pytest.mark.parametrize(
+    ("lines", "part"),
+    [
+        ([REVIEW_2018], "reviews"),
+        (["{broken", {"status": "ok"}, REVIEW_2023], "reviews"),
+        ([LOOSE_2014], "metadata"),
+        ([{"parent_asin": "B1"}], "metadata"),
+    ],
+)
+def test_a_file_of_the_kind_has_its_keys(tmp_path: Path, lines: list[Line], part: formats.Part) -> None:
+    formats.check_keys(write(tmp_path / "file.json", lines), part)
+
+
+@pytest.mark.parametrize(
+    ("lines", "part", "found"),
+    [
+        (
+            [{"message": "quota exceeded"}],
+            "reviews",
+            "no reviews: .* reviewerID and asin or user_id and parent_asin; .*message",
+        ),
+        (
+            [{"title": "Not Found", "status": 404}],
+            "metadata",
+            "no metadata: .* has asin or parent_asin; .*title, status",
+        ),
+        ([{"asin": "B1", "title": "t"}], "reviews", "no reviews"),
+        (["[]"], "reviews", "nothing"),
+    ],
+)
+def test_other_json_has_not(tmp_path: Path, lines: list[Line], part: formats.Part, found: str) -> None:
+    with pytest.raises(ValueError, match=found):
+        formats.check_keys(write(tmp_path / "file.json", lines), part)

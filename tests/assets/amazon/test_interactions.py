@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from assets.amazon.interactions import Filters, Interactions, build_interactions
+from assets.amazon.synthetic import Warts, write_synthetic
 from assets.amazon.ties import tie_hash
 
 ROOT = Path(__file__).parents[3]
@@ -303,6 +304,9 @@ def test_nothing_left_names_the_filter_and_the_remedy(rows: list[Row], filters: 
         {"core": "twice"},
         {"order": "asin"},
         {"as_of": "yesterday"},
+        {"as_of": 20180926},
+        {"minimum_item_interactions": True},
+        {"minimum_rating": True},
         {"min_rating": 3},
     ],
 )
@@ -327,9 +331,14 @@ BUILD_AND_WRITE = """
 import sys
 from pathlib import Path
 import numpy as np, polars as pl
+from assets.amazon import json_lines
 from assets.amazon.interactions import Filters, build_interactions
+from assets.amazon.metadata import read_metadata
+from assets.amazon.reviews import read_reviews
 from assets.amazon.sequences import build_sequences
+from assets.amazon.sources import RawFile
 from assets.amazon.splits import GlobalTemporal, LeaveOneOut, data_version, split_interactions
+from assets.amazon.text import item_texts
 
 folder, threads, shuffle = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 assert pl.thread_pool_size() == threads
@@ -361,11 +370,33 @@ for name, filters in {
     for table, frame in tables.items():
         frame.write_parquet(folder / f"{name}_{table}.parquet")
     print(name, data_version(tables["leave_one_out"]))
+
+
+def raw(name):
+    path = folder.parent / name
+    return RawFile(path=path, bytes=path.stat().st_size, sha256="", origin="", synthetic=True)
+
+
+if not shuffle:
+    json_lines.BATCH_BYTES = 1 << 20
+    assert len(list(json_lines.line_batches(folder.parent / "reviews.json.gz"))) > 3
+    read, report = read_reviews(raw("reviews.json.gz"))
+    metadata, metadata_report = read_metadata(raw("metadata.json.gz"))
+    texts = item_texts(metadata, build_interactions(read, Filters()).items)
+    tables = {"reviews": read, "quarantine": report.quarantine, "metadata": metadata, "item_texts": texts}
+    tables["metadata_quarantine"] = metadata_report.quarantine
+    assert all(frame.height for frame in tables.values())
+    for table, frame in tables.items():
+        frame.write_parquet(folder / f"file_{table}.parquet")
 """
 
 
 def test_bytes_depend_neither_on_threads_nor_on_the_rows_order(tmp_path: Path) -> None:
     written = []
+    warts = Warts(malformed=0.01, mistyped_fields=0.01, bad_products=0.05)
+    write_synthetic(
+        tmp_path / "reviews.json.gz", tmp_path / "metadata.json.gz", users=2000, items=800, seed=5, warts=warts
+    )
     for threads, shuffle in ((1, 0), (4, 0), (4, 1)):
         folder = tmp_path / f"{threads}_{shuffle}"
         folder.mkdir()
@@ -379,6 +410,6 @@ def test_bytes_depend_neither_on_threads_nor_on_the_rows_order(tmp_path: Path) -
         )
         assert done.returncode == 0, done.stderr
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert len(written[0]) == 4 * 5 + 3
+    assert len(written[0]) == 4 * 5 + 3 + 5
     assert written[1] == written[0]
     assert written[2] == {name: content for name, content in written[0].items() if not name.startswith("file")}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.amazon import json_fields
-from assets.amazon.json_fields import NOT_AN_OBJECT, Fields, decode_fields, parse_object
+from assets.amazon.json_fields import NOT_AN_OBJECT, Fields, decode_fields, not_a_string, parse_object
 
 FIELDS: Fields = {"a": pl.String, "b": pl.String, "c": pl.List(pl.String)}
 
@@ -122,6 +122,53 @@ def test_what_is_no_object_says_so_and_does_not_touch_its_neighbours(line: str, 
 )
 def test_lists_of_texts(value: object, texts: list[str] | None) -> None:
     assert decode_one(json.dumps({"c": value}), [])[3] == texts
+
+
+def others(lines: list[str]) -> list[bool | None]:
+    return decode(lines).sort("line_number").select(not_a_string("a")).to_series().to_list()
+
+
+OTHER = [True, False, 0, 7, -7, 12.5, 0.1, -0.0, 1e-7, 1e22, 10**30, [], [1], {}, {"k": 1}]
+STRINGS = [
+    "A1",
+    "B000123456",
+    "0005019281",
+    "1234567890",
+    "6305171769",
+    "7",
+    "-1.5",
+    "0",
+    "1e5",
+    "true",
+    "false",
+    "inf",
+]
+STRINGS += ["[deleted]", "{x}", "[1]", '{"k": 1}', "[é]", '["\\"]', " 7", "null", "", "-", "nan"]
+
+
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":"), (" ,", " : ")], ids=["usual", "compact", "odd"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_strings_are_told_from_what_is_decoded_alike(separators: tuple[str, str], ascii_only: bool) -> None:
+    values = [*OTHER, *STRINGS, None]
+    lines = [json.dumps({"b": "x", "a": value}, separators=separators, ensure_ascii=ascii_only) for value in values]
+    told = others([*lines, '{"b": "no a"}', '{"a": 1e999}', "{'a': 7}", "{'a': '7'}", '{"a": cut'])
+    assert told[: len(OTHER)] == [True] * len(OTHER)
+    assert not any(told[len(OTHER) : len(values)])
+    assert [bool(other) for other in told[len(values) :]] == [False, True, True, False, False]
+
+
+def test_another_fields_text_does_not_make_a_string_of_a_number() -> None:
+    assert others(['{"a": 7, "b": "\\"a\\": \\"7\\""}', '{"aa": "7", "a": 7}', '{"a": "7", "aa": 7}']) == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_usual_lines_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = decode([json.dumps({"a": value}) for value in [*STRINGS[:13], "[deleted]"]] + ['{"a":"1234567890"}'])
+    monkeypatch.setattr(json_fields, "parse_object", None)
+    assert not lines.select(not_a_string("a")).to_series().any()
 
 
 def test_blank_lines_are_none_and_numbers_are_kept() -> None:

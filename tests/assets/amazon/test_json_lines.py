@@ -1,4 +1,6 @@
 import gzip
+import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ FIELDS = {"a": pl.String, "n": pl.String}
 
 
 def read(path: Path) -> pl.DataFrame:
-    return pl.concat(json_lines.read_fields(path, FIELDS, lambda lines: lines))
+    return json_lines.read_fields(path, FIELDS, lambda lines: lines, pl.concat)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,8 @@ def read(path: Path) -> pl.DataFrame:
         TWO_LINES.replace(b"\n", b"\r\n"),
         TWO_LINES.rstrip(),
         pa.compress(TWO_LINES, codec="zstd", asbytes=True),
+        b"\x50\x2a\x4d\x18\x04\0\0\0skip" + pa.compress(TWO_LINES, codec="zstd", asbytes=True),
+        gzip.compress(TWO_LINES) + bytes(100),
     ],
     ids=[
         "plain",
@@ -40,6 +44,8 @@ def read(path: Path) -> pl.DataFrame:
         "CRLF",
         "no newline at the end",
         "zstd",
+        "zstd behind a skippable frame",
+        "gzip with padding",
     ],
 )
 def test_good_files_are_read_whatever_their_packing_and_name(tmp_path: Path, content: bytes) -> None:
@@ -63,6 +69,9 @@ def test_good_files_are_read_whatever_their_packing_and_name(tmp_path: Path, con
         (b"reviewerID,asin\nA1,B1\n", "begins with 'reviewerID,asin"),
         (b'[{"a": 1}]\n', "an array"),
         (b"12\n", "a bare value"),
+        (b"null\n" * 100 + TWO_LINES, "a bare value"),
+        (b"<html>\n" + TWO_LINES, "an HTML page"),
+        (b"\n <!doctype html>\n" + TWO_LINES, "an HTML page"),
         (b"PK\x03\x04" + bytes(range(256)), "no JSON"),
         (b"\x1f\x8b\x08\x00garbage", "is damaged"),
         (gzip.compress(TWO_LINES)[:12], "is damaged"),
@@ -86,9 +95,12 @@ def test_missing_files_and_directories_are_refused(tmp_path: Path) -> None:
         json_lines.check_json_lines(tmp_path, "Do this.")
 
 
-def test_a_damaged_first_line_is_no_reason_to_refuse_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "first", [b'{"a": "cut\n\n[1]', b"null", b"<tr>503</tr>", b"# made by hand", b"x\n" * 98 + b"x"]
+)
+def test_bad_first_lines_are_no_reason_to_refuse_the_file(tmp_path: Path, first: bytes) -> None:
     path = tmp_path / "reviews.json"
-    path.write_bytes(b'{"a": "cut\n\n[1]\n' + TWO_LINES)
+    path.write_bytes(first + b"\n" + TWO_LINES)
     json_lines.check_json_lines(path, "")
     path.write_bytes(b'{"a": "cut\n{"b": "cut\n')
     with pytest.raises(ValueError, match=r"no JSON: it begins with '\{\"a\": \"cut'"):
@@ -99,10 +111,17 @@ def test_loose_lines_and_endless_ones(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "metadata.json"
     path.write_text("{'asin': 'B1', 'title': \"It's\"}\n")
     json_lines.check_json_lines(path, "")
-    monkeypatch.setattr(json_lines, "FIRST_LINE_LIMIT", 1 << 10)
+    monkeypatch.setattr(json_lines, "FIRST_LINE_LIMIT", 1 << 17)
     path.write_bytes(b"x" * (1 << 18))
-    with pytest.raises(ValueError, match="no JSON"):
+    with pytest.raises(ValueError, match="one of its first lines is longer than 131,072 bytes"):
         json_lines.check_json_lines(path, "")
+
+
+def test_a_long_first_line_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.json"
+    path.write_text(json.dumps({"a": "x" * (17 << 20)}) + "\n")
+    json_lines.check_json_lines(path, "")
+    assert [list(found) for found in json_lines.first_objects(path)] == [["a"]]
 
 
 def test_lines_keep_their_numbers_and_damaged_ones_are_marked(tmp_path: Path) -> None:
@@ -130,7 +149,7 @@ def test_batches_together_are_the_file_in_its_order(
     for batches in (
         list(json_lines.line_batches(path)),
         list(json_lines.salvaged_batches(path)),
-        json_lines.read_fields(path, FIELDS, lambda lines: lines),
+        json_lines.read_fields(path, FIELDS, lambda lines: lines, list),
         list(json_lines.stream_fields(path, FIELDS, lambda lines: lines)),
     ):
         assert len(batches) >= 3
@@ -168,6 +187,15 @@ def test_where_a_file_breaks_off_is_a_row_of_its_own(
         assert f'{{"a": "{good.height % 50_000}"}}'.startswith(end["line"].item())
 
 
+def test_a_sound_file_is_not_called_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "padded.json.gz"
+    path.write_bytes(gzip.compress(TWO_LINES) + bytes(512))
+    with caplog.at_level(logging.WARNING):
+        assert read(path)["problem"].to_list() == [None, None]
+    assert "reading it again the thorough way" in caplog.text
+    assert "damage" not in caplog.text
+
+
 def test_lines_that_are_not_utf8_are_marked_and_cost_no_others(tmp_path: Path) -> None:
     """Polars skips a whole part of the file for one such line, and numbers on as if nothing had been there."""
     path = tmp_path / "latin1.json"
@@ -193,4 +221,4 @@ def test_an_error_in_the_use_of_a_batch_comes_through(tmp_path: Path) -> None:
     path = tmp_path / "lines.json"
     path.write_bytes(TWO_LINES)
     with pytest.raises(pl.exceptions.ColumnNotFoundError):
-        json_lines.read_fields(path, FIELDS, lambda lines: lines["no such column"])
+        json_lines.read_fields(path, FIELDS, lambda lines: lines["no such column"], list)

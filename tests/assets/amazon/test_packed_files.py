@@ -1,13 +1,14 @@
 import gzip
 import zlib
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assets.amazon.packed_files import BrokenOff, read_blocks
+from assets.amazon.packed_files import BrokenOff, is_packed, read_blocks
 
 CONTENT = b"".join(b'{"line": %d, "square": %d}\n' % (i, i * i) for i in range(20_000))
 GZIPPED = gzip.compress(CONTENT, mtime=0)
@@ -37,11 +38,14 @@ def read(path: Path, content: bytes) -> tuple[bytes, str]:
         ZSTD,
         pa.compress(CONTENT[:1000], codec="zstd", asbytes=True)
         + pa.compress(CONTENT[1000:], codec="zstd", asbytes=True),
+        b"\x5e\x2a\x4d\x18\x03\0\0\0abc" + ZSTD,
     ],
-    ids=["plain", "gzip", "members", "padding", "padding between", "zstd", "zstd frames"],
+    ids=["plain", "gzip", "members", "padding", "padding between", "zstd", "zstd frames", "skippable frame"],
 )
 def test_whole_files_are_unpacked_whatever_their_name(tmp_path: Path, packed: bytes) -> None:
-    assert read(tmp_path / "reviews.json", packed) == (CONTENT, "")
+    path = tmp_path / "reviews.json"
+    assert read(path, packed) == (CONTENT, "")
+    assert is_packed(path) == (packed != CONTENT)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -81,3 +85,28 @@ def test_a_cut_zstandard_file_is_read_to_its_last_whole_block(tmp_path: Path) ->
     assert CONTENT.startswith(found)
     assert len(found) > len(CONTENT) - 2 * (128 << 10)
     assert end == "its Zstandard data is damaged: Truncated compressed stream"
+
+
+def test_reads_that_give_less_than_asked_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was handed out before the damage is passed over to the byte when the file is read again."""
+    real, limits = pa.input_stream, iter([10_007, 9_001])
+
+    class Halting:
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            self.stream, self.limit = real(*args, **kwargs), next(limits)
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *args: object) -> None:
+            self.stream.close()
+
+        def read(self, size: int) -> bytes:
+            return self.stream.read(min(size, self.limit))
+
+    wanted = read(tmp_path / "cut.zst", ZSTD[:-10])
+    monkeypatch.setattr(pa, "input_stream", Halting)
+    found = read(tmp_path / "cut.zst", ZSTD[:-10])
+    assert found[1] == wanted[1]
+    assert CONTENT.startswith(found[0])
+    assert len(found[0]) >= len(wanted[0])

@@ -36,29 +36,42 @@ def test_all_beauty_with_its_real_duplicates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "users", "items", "interactions", "filters"),
+    ("name", "users", "items", "interactions"),
     [
-        ("Office_Products_5.json.gz", 3231, 3317, 22447, EVERYTHING),
-        ("Beauty_5.json.gz", 22363, 12101, 198502, Filters()),
+        ("Office_Products", 3231, 3317, 22447),
+        ("Beauty", 22363, 12101, 198502),
+        ("Toys_and_Games", 19412, 11924, 167597),
     ],
 )
-def test_published_counts(name: str, users: int, items: int, interactions: int, filters: Filters) -> None:
-    reviews, report = read_reviews(fetch(name))
-    assert report.bad_rows == {}
-    built = build_interactions(reviews, filters)
+def test_published_counts(name: str, users: int, items: int, interactions: int) -> None:
+    """Nothing is filtered; two of the three are published as 5-cores, which the filters leave whole."""
+    reviews, report = read_reviews(fetch(f"{name}_5.json.gz"))
+    assert (report.rows, report.bad_rows) == (interactions, {})
+    built = build_interactions(reviews, EVERYTHING)
     assert (built.users.height, built.items.height, built.interactions.height) == (users, items, interactions)
     sequences = build_sequences(built.interactions)
     assert tied_share(built.interactions) == 0
     counts = split_counts(leave_one_out(sequences), users)
     assert counts["validation"] == counts["test"] == users
+    if name != "Office_Products":
+        core = build_interactions(reviews, Filters())
+        assert core.interactions.equals(built.interactions)
 
 
-def test_office_metadata_is_readable() -> None:
-    fetch("meta_Office_Products.json.gz")
-    source = LocalSource(reviews=DATA / "Office_Products_5.json.gz", metadata=DATA / "meta_Office_Products.json.gz")
+@pytest.mark.parametrize(
+    ("name", "items", "column"),
+    [("Office_Products", 3317, "title"), ("Beauty", 12101, "category"), ("Toys_and_Games", 11924, "category")],
+)
+def test_metadata_describe_every_item(name: str, items: int, column: str) -> None:
+    """Of Beauty and Toys there are only anonymous attributes, as categories."""
+    reviews, _ = read_reviews(fetch(f"{name}_5.json.gz"))
+    fetch(f"meta_{name}.json.gz")
+    source = LocalSource(reviews=DATA / f"{name}_5.json.gz", metadata=DATA / f"meta_{name}.json.gz")
     metadata, report = read_metadata(fetch_metadata(source, DATA, str))
-    assert (metadata.height, report.rows, report.bad_rows, report.duplicates) == (3317, 3317, {}, 0)
-    assert (metadata["title"] != "").mean() > 0.95
+    assert (metadata.height, report.rows, report.bad_rows, report.duplicates) == (items, items, {}, 0)
+    assert set(metadata["asin"]) == set(reviews["asin"])
+    told = {"title": metadata["title"] != "", "category": metadata["category"].list.len() > 0}
+    assert told[column].mean() > 0.95
 
 
 def read_damaged(tmp_path: Path, packed: bytes) -> tuple[pl.DataFrame, ReadReport]:

@@ -17,6 +17,7 @@ from assets.amazon.sources import (
     SyntheticSource,
     fetch_metadata,
     fetch_reviews,
+    unchanged_path,
 )
 
 LINE = b'{"asin": "B1"}\n'
@@ -91,6 +92,19 @@ def test_local_files_are_checked(tmp_path: Path, fetch) -> None:
             fetch(LocalSource(reviews=path, metadata=path), tmp_path, str)
         assert str(path) in str(refusal.value)
         assert fetch.__name__.removeprefix("fetch_") in str(refusal.value)
+
+
+def test_a_file_that_changed_since_it_was_fetched(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(LINE)
+    raw = fetch_metadata(LocalSource(reviews=path, metadata=path), tmp_path, str)
+    assert unchanged_path(raw, "metadata") == path
+    path.write_bytes(LINE * 2)
+    with pytest.raises(ValueError, match=r"mine\.json has 30 bytes now and had 15 .* materialise raw_metadata again"):
+        unchanged_path(raw, "metadata")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"mine\.json is gone: materialise raw_reviews again"):
+        unchanged_path(raw, "reviews")
 
 
 def test_a_domain_without_metadata(tmp_path: Path) -> None:

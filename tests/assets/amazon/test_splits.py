@@ -240,8 +240,16 @@ def test_a_temporal_split_refuses_another_order() -> None:
     [
         ([[(1, 1), (2, 2), (3, 3)]], LeaveOneOut(), "leave_one_out of 1 users leaves no rows for train. It takes 3"),
         ([[(1, 1), (2, 2)]], LeaveOneOut(), "no rows for validation and test"),
-        ([[(1, 1), (1, 2), (1, 3)]], FIFTHS, "train and validation and test. Change the shares"),
-        ([[(1, 1), (2, 2), (9, 3), (9, 4), (9, 5)]], FIFTHS, "no rows for validation. Change the shares"),
+        (
+            [[(1, 1), (1, 2), (1, 3)]],
+            FIFTHS,
+            "train and validation and test. The interactions have 1 distinct time, .* split the domain by leave",
+        ),
+        (
+            [[(1, 1), (2, 2), (9, 3), (9, 4), (9, 5)]],
+            FIFTHS,
+            "no rows for validation. The interactions have 3 distinct times, .* change the shares .* leave_one_out",
+        ),
     ],
 )
 def test_a_part_without_rows_is_refused(

@@ -35,13 +35,15 @@ MANY_BAD = Warts(
     loose_lines=0.002,
     repeat_purchases=0.05,
     lone_surrogates=0.01,
+    not_utf8=0.002,
+    bad_products=0.05,
 )
 NONE = Warts(**dict.fromkeys(Warts.model_fields, 0.0))
 
 
 @dataclass(frozen=True)
 class Made:
-    """Files of the generator, and what Python's own json reads in them."""
+    """Files of the generator, and what Python's own json reads in the good lines."""
 
     raw: RawFile
     metadata: RawFile
@@ -52,7 +54,8 @@ class Made:
 
 
 def unpack(path: Path) -> str:
-    return gzip.decompress(path.read_bytes()).decode("ascii")
+    """All lines are ASCII, but for the bad ones that are not UTF-8."""
+    return gzip.decompress(path.read_bytes()).decode("latin-1")
 
 
 def make(folder: Path, users: int, items: int, seed: int, warts: Warts | None = None) -> Made:
@@ -61,18 +64,21 @@ def make(folder: Path, users: int, items: int, seed: int, warts: Warts | None = 
     truth = Truth.model_validate_json(truth_path(reviews).read_text())
     lines = unpack(reviews).removesuffix("\n").split("\n")
     return Made(
-        *(RawFile(path=path, bytes=0, sha256="", origin="", synthetic=True) for path in (reviews, metadata)),
+        *(
+            RawFile(path=path, bytes=path.stat().st_size, sha256="", origin="", synthetic=True)
+            for path in (reviews, metadata)
+        ),
         lines=lines,
         rows=[json.loads(line) for line in lines if verdict(line) == ""],
-        products=[json.loads(line) for line in unpack(metadata).splitlines()],
+        products=[json.loads(line) for line in unpack(metadata).splitlines() if is_product(line)],
         truth=truth,
     )
 
 
 def verdict(line: str) -> str:
     """Why a line is no review, in our own words: "" for a good one."""
-    if line == "":
-        return "blank"
+    if line == "" or not line.isascii():
+        return "no UTF-8" if line else "blank"
     if line.startswith("{'"):
         return "loose"
     try:
@@ -86,6 +92,13 @@ def verdict(line: str) -> str:
         return "field"
     in_time = datetime(1996, 1, 1, tzinfo=UTC).timestamp() <= row["unixReviewTime"] <= datetime.now(UTC).timestamp()
     return "" if 1 <= row["overall"] <= 5 and in_time else "range"
+
+
+def is_product(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line).get("asin"), str)
+    except ValueError:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +146,7 @@ def test_size_is_that_of_the_real_files(sample: Made) -> None:
 
 def test_bad_lines_are_where_the_sidecar_says(damaged: Made) -> None:
     found = {number: verdict(line) for number, line in enumerate(damaged.lines, start=1) if verdict(line)}
-    expected = {"not a JSON object": ("no JSON", "no object")}
+    expected = {"not a JSON object": ("no JSON", "no object"), "not UTF-8 text": ("no UTF-8",)}
     for reason in damaged.truth.bad_reasons:
         expected.setdefault(reason, ("range",) if "from" in reason else ("field",))
     planted = {bad.line: bad.reason for bad in damaged.truth.bad_lines}
@@ -152,7 +165,7 @@ def test_reading_quarantines_exactly_the_planted_lines(damaged: Made) -> None:
     planted = [(bad.line, bad.reason) for bad in damaged.truth.bad_lines]
     assert report.quarantine.select("line_number", "reason").rows() == planted
     assert report.bad_rows == damaged.truth.bad_reasons
-    assert len(damaged.truth.bad_reasons) == 10
+    assert len(damaged.truth.bad_reasons) == 11
     assert report.rows == damaged.truth.lines - damaged.truth.blank_lines
     # a literal in Python's notation is mended, not quarantined
     assert reviews.height == damaged.truth.reviews + damaged.truth.loose_lines
@@ -160,11 +173,12 @@ def test_reading_quarantines_exactly_the_planted_lines(damaged: Made) -> None:
 
 
 def test_kinds_of_a_wart_have_even_parts(damaged: Made) -> None:
-    assert len(damaged.truth.bad_kinds) == 18
+    assert len(damaged.truth.bad_kinds) == 19
     purchases = damaged.truth.reviews - sum(
         damaged.truth.planted[wart] for wart in ("repeat_purchases", "exact_duplicates")
     )
-    assert len(damaged.truth.bad_lines) == round(0.02 * purchases)
+    assert len(damaged.truth.bad_lines) == round(0.022 * purchases)
+    assert abs(damaged.truth.bad_kinds["Latin-1"] - 0.002 * purchases) <= 1
     for kind, kinds in (("HTML", 4), ("no asin", 5), ("asin a list", 4), ("overall 7", 2), ("milliseconds", 3)):
         assert abs(damaged.truth.bad_kinds[kind] - 0.004 * purchases / kinds) <= 1
 
@@ -219,7 +233,28 @@ def test_metadata_warts_are_counted_exactly(damaged: Made) -> None:
     assert any("&amp;" in text for product in products for text in product["category"])
     assert any("price" not in product for product in products)
     lines = unpack(damaged.metadata.path).splitlines()
-    assert lines == [json.dumps(product) for product in products]
+    assert [line for line in lines if is_product(line)] == [json.dumps(product) for product in products]
+
+
+def test_bad_metadata_lines_are_where_the_sidecar_says_and_quarantined(damaged: Made) -> None:
+    lines, planted = unpack(damaged.metadata.path).splitlines(), damaged.truth.bad_metadata_lines
+    assert [number for number, line in enumerate(lines, start=1) if not is_product(line)] == [
+        bad.line for bad in planted
+    ]
+    assert damaged.truth.metadata_lines == len(lines)
+    assert Counter(bad.kind for bad in planted) == {"cut short": 5, "no asin": 5, "asin a list": 5}
+    metadata, report = read_metadata(damaged.metadata)
+    assert report.quarantine.select("line_number", "reason").rows() == [(bad.line, bad.reason) for bad in planted]
+    assert report.rows == len(lines)
+    assert metadata["asin"].to_list() == sorted({product["asin"] for product in damaged.products})
+    assert report.duplicates == damaged.truth.planted["duplicate_products"]
+
+
+def test_bad_metadata_lines_leave_all_others_as_they_are(damaged: Made, tmp_path: Path) -> None:
+    sound = make(tmp_path, users=900, items=300, seed=7, warts=MANY_BAD.model_copy(update={"bad_products": 0.0}))
+    assert sound.products == damaged.products
+    assert sound.lines == damaged.lines
+    assert sound.truth.bad_metadata_lines == []
 
 
 def test_every_wart_can_be_left_out(tmp_path: Path) -> None:
@@ -228,7 +263,7 @@ def test_every_wart_can_be_left_out(tmp_path: Path) -> None:
     natural = made.truth.planted.pop("rare_items")
     assert natural < 20
     assert set(made.truth.planted.values()) == {0}
-    assert made.truth.bad_lines == []
+    assert made.truth.bad_lines == made.truth.bad_metadata_lines == []
     assert min(row["overall"] for row in made.rows) == 3
     assert "&amp;" not in unpack(made.metadata.path)
 

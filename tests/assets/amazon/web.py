@@ -125,6 +125,11 @@ def announce(length: int) -> Fault:
     return lambda exchange: exchange.serve(length=length)
 
 
+def unannounced(exchange: Exchange) -> None:
+    """Send the file, do not announce its length, and close the connection."""
+    exchange.answer(200, {"ETag": exchange.file.etag}, exchange.file.body)
+
+
 def ignore_range(exchange: Exchange) -> None:
     """Send the whole file, whatever was asked for."""
     exchange.serve(ranges=False)

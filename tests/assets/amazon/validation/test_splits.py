@@ -3,10 +3,12 @@
 import polars as pl
 import pytest
 
+from assets.amazon import splits as splits_module
 from assets.amazon.interactions import Filters
 from assets.amazon.sequences import build_sequences
 from assets.amazon.splits import GlobalTemporal, LeaveOneOut, split_interactions
 from assets.amazon.validation import SPLIT_CHECKS, Validation, check_splits
+from assets.amazon.validation import splits as checks_module
 from tests.assets.amazon.validation.damage import (
     LENGTHS,
     Damage,
@@ -170,6 +172,14 @@ def test_a_split_of_another_cut_is_found() -> None:
     splits = split_interactions(built.interactions, sequences, IN_TIME)
     for other in (LAST_OUT, GlobalTemporal(validation_share=0.3, test_share=0.1)):
         assert "cut_holds" in failed(check_splits(splits, sequences, built.interactions, other, SHORT))
+
+
+def test_a_cut_that_is_worked_out_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check works the cuts out anew: with the code that cut it would share its mistakes."""
+    right = splits_module.cut_times
+    for module in (splits_module, checks_module):
+        monkeypatch.setattr(module, "cut_times", lambda *given: (right(*given)[0], right(*given)[1] + 1), raising=False)
+    assert "cut_holds" in failed(check(IN_TIME))
 
 
 @pytest.mark.parametrize(

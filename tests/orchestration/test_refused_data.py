@@ -1,0 +1,176 @@
+"""Other data come in: where they are refused the good tables stay, and where they are not drift is seen.
+
+All runs are made one after another in one process of their own, for Great Expectations takes seconds to import.
+"""
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from assets.amazon.synthetic import write_synthetic
+from tests.orchestration.workplace import Workplace, make_workplace
+
+RUNS = """
+import hashlib, json, os, sys
+from pathlib import Path
+from dagster import AssetKey, DagsterEventType, DagsterInstance
+from assets import home
+home.disable_telemetry()
+made = home.prepare_home()
+from orchestration.run import use_dagster_home
+use_dagster_home()
+from assets.amazon import validation
+from assets.amazon.validation.schemas import unchecked
+from orchestration.definitions import definitions
+
+def refuse(stage, checks):
+    return lambda *_: unchecked(stage, checks, ["planted"])
+
+def digests():
+    files = [path for folder in ("tables", "records") for path in (made / folder).rglob("tiny.*")]
+    return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+chain = definitions.resolve_job_def("chain")
+with DagsterInstance.get() as instance:
+    for run in json.loads(sys.argv[1]):
+        domain = {"title": "Tiny", "source": run["source"]}
+        Path(os.environ["SLMREC_DOMAINS"]).write_text(json.dumps({"tiny": domain}))
+        for stage in run["refuse"]:
+            checks = getattr(validation, stage.upper().removesuffix("S") + "_CHECKS")
+            setattr(validation, f"check_{stage}", refuse(stage, checks))
+        result = chain.execute_in_process(
+            instance=instance,
+            partition_key="tiny",
+            asset_selection=[AssetKey(name) for name in run["assets"]],
+            raise_on_error=False,
+        )
+        checks = [event.asset_check_evaluation_data for event in result.all_events
+                  if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION]
+        print(json.dumps({
+            "success": result.success,
+            "stored": [event.asset_key.to_user_string() for event in result.all_events
+                       if event.event_type is DagsterEventType.ASSET_MATERIALIZATION],
+            "failed": {check.check_name: check.metadata["observed"].value for check in checks if not check.passed},
+            "said": [event.step_failure_data.error.message for event in result.all_events if event.is_step_failure],
+            "newest_day": [check.metadata["observed"].value for check in checks if check.check_name == "newest_day"],
+            "digests": digests(),
+        }))
+"""
+RAW = ("raw_reviews", "raw_metadata")
+FILTERED = ("interactions", "users", "items", "quarantine", "preparation")
+TEXTS = ("item_texts", "metadata_quarantine")
+STAGE = (*RAW, *FILTERED, *TEXTS, "sequences", "splits", "dataset_statistics")
+EVERY = 50
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a run, and the files that were there after it, by their sha256."""
+
+    success: bool
+    stored: list[str]
+    failed: dict[str, str]
+    said: list[str]
+    newest_day: list[str]
+    digests: dict[str, str]
+
+
+def unpacked(path: Path) -> list[str]:
+    return gzip.decompress(path.read_bytes()).decode().splitlines()
+
+
+def damaged(path: Path) -> Path:
+    """A copy in which every fiftieth line is cut short."""
+    lines = ["{cut" if place % EVERY == 0 else line for place, line in enumerate(unpacked(path), start=1)]
+    copy = path.with_name(f"damaged_{path.name}")
+    copy.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    return make_workplace(tmp_path_factory.mktemp("refused"))
+
+
+@pytest.fixture(scope="module")
+def runs(place: Workplace) -> Mapping[str, Run]:
+    few, many = place.folder / "few", place.folder / "many"
+    for folder, users in ((few, 150), (many, 300)):
+        write_synthetic(folder / "reviews.json.gz", folder / "metadata.json.gz", users=users, items=100, seed=3)
+
+    def run(reviews: Path, metadata: Path, *assets: str, refuse: tuple[str, ...] = ()) -> dict[str, Any]:
+        source = {"kind": "local", "reviews": str(reviews), "metadata": str(metadata)}
+        return {"source": source, "assets": assets, "refuse": refuse}
+
+    reviews, metadata = many / "reviews.json.gz", many / "metadata.json.gz"
+    asked = {
+        "first": run(few / "reviews.json.gz", few / "metadata.json.gz", *STAGE),
+        "second": run(reviews, metadata, *STAGE),
+        "bad reviews": run(damaged(few / "reviews.json.gz"), metadata, *RAW, *FILTERED, "sequences"),
+        "afterwards": run(reviews, metadata, "sequences"),
+        "bad metadata": run(reviews, damaged(metadata), "raw_metadata", *TEXTS),
+        "bad interactions": run(reviews, metadata, "raw_reviews", *FILTERED, refuse=("interactions",)),
+        "bad sequences": run(reviews, metadata, "sequences", refuse=("sequences",)),
+        "bad splits": run(reviews, metadata, "splits", refuse=("splits",)),
+    }
+    done = place.python("-c", RUNS, json.dumps(list(asked.values())))
+    assert done.returncode == 0, done.stderr[-5000:]
+    told = [Run(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith('{"success"')]
+    return dict(zip(asked, told, strict=True))
+
+
+def test_refused_reviews_leave_the_good_tables_and_show_their_bad_lines(
+    place: Workplace, runs: Mapping[str, Run]
+) -> None:
+    good, refused = runs["second"], runs["bad reviews"]
+    assert (refused.success, set(refused.failed)) == (False, {"bad_share"})
+    assert "0.02" in refused.failed["bad_share"]
+    assert sorted(refused.stored) == ["quarantine", "raw_metadata", "raw_reviews"]
+    assert refused.said[0].startswith("dagster._core.definitions.events.Failure: quarantine failed bad_share: the step")
+    changed = {name for name in good.digests if refused.digests[name] != good.digests[name]}
+    assert changed == {"raw_reviews", "quarantine"}
+
+
+def test_what_comes_after_is_made_from_the_good_tables(runs: Mapping[str, Run]) -> None:
+    again = runs["afterwards"]
+    assert (again.success, again.stored) == (True, ["sequences"])
+    assert again.digests["sequences"] == runs["second"].digests["sequences"] != runs["first"].digests["sequences"]
+
+
+def test_the_quarantine_is_that_of_the_refused_file(place: Workplace, runs: Mapping[str, Run]) -> None:
+    """Seen in the metadata's, which no later run replaces."""
+    refused = runs["bad metadata"]
+    assert (refused.success, set(refused.failed)) == (False, {"bad_share"})
+    assert sorted(refused.stored) == ["metadata_quarantine", "raw_metadata"]
+    assert refused.digests["item_texts"] == runs["second"].digests["item_texts"]
+    lines = len(unpacked(place.folder / "many/metadata.json.gz"))
+    quarantine = pl.read_parquet(place.home / "tables/metadata_quarantine/tiny.parquet")
+    assert quarantine["line_number"].to_list() == list(range(EVERY, lines + 1, EVERY))
+    assert set(quarantine["file"]) == {"damaged_metadata.json.gz"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "stored"),
+    [("interactions", {"raw_reviews", "quarantine"}), ("sequences", set()), ("splits", set())],
+)
+def test_nothing_that_a_check_refuses_is_stored(runs: Mapping[str, Run], stage: str, stored: set[str]) -> None:
+    refused = runs[f"bad {stage}"]
+    assert not refused.success
+    assert "schema_faults = 1" in refused.failed["schema"]
+    assert set(refused.stored) == stored
+
+
+def test_drift_is_judged_against_the_last_materialisation(runs: Mapping[str, Run]) -> None:
+    first, second = runs["first"], runs["second"]
+    assert (first.success, first.failed) == (True, {})
+    assert first.newest_day == ["days_gone_back = 0; first materialisation: nothing to compare with"]
+    assert second.success
+    assert "sizes" in second.failed
+    assert "users from 1" in second.failed["sizes"]
+    assert sorted(second.stored) == sorted(STAGE)
