@@ -160,18 +160,28 @@ def require_free_space(path: Path, needed: int = MINIMUM_FREE_BYTES) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Let `data` take the place of a local file: a reader sees the old bytes or the new ones."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    partial = Path(name)
+    """Let `data` take the place of a local file: a reader sees the old bytes or the new ones.
+
+    Raises:
+        ValueError: if it can't be written, a full disk included; the old file stays.
+    """
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        partial = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{path} can't be written ({error.strerror or error}): see that its disk has room and its folder is "
+            f"writable, or point {HOME_VARIABLE} elsewhere."
+        ) from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The language-model recommenders: item embeddings from SASRec, the teacher (E4SRec), the student distilled from it."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,6 @@ from pydantic import BaseModel
 
 from assets.amazon.splits import data_version, histories, training_sequences
 from assets.conventions import DOMAINS, OWNERS
-from assets.home import write_atomically
 from assets.provenance import Checkpoint, config_hash, require_same_data
 from assets.resources import Home, ProfileResource
 from assets.tracking import MLflowTracking
@@ -106,11 +106,14 @@ def teacher(
 
 
 class StateFile(BaseModel):
-    """The teacher's answers to the training set, on disk; no path where the profile runs the teacher at each step."""
+    """The teacher's answers to the training set, on disk; no path where the profile's student needs no such file.
+
+    `seconds` is what the teacher's pass took, whenever that was.
+    """
 
     path: Path | None
-    identity: str
-    bytes: int
+    bytes: int = 0
+    seconds: float = 0.0
 
 
 @asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records")
@@ -121,22 +124,37 @@ def teacher_states(
     splits: pl.DataFrame,
     teacher: Checkpoint,
 ) -> StateFile:
-    """What the teacher says of every training position, computed once: no step of the student runs it again."""
+    """What the teacher says of every training position, computed once: no step of the student runs it again.
+
+    While other states are being replaced, the disk holds both files: that is the peak in the metadata.
+    """
+    from models.teacher_states import TeacherStates
+
     require_same_data(teacher, data_version(splits))
     chosen = profile.load(context.partition_key)
     path = home.checkpoint(context.partition_key, "teacher_states") / "states.safetensors"
-    identity = states_identity(teacher, chosen)
-    if chosen.student.teacher_states == "live":
-        context.log.info("the profile runs the teacher at each step: no states are kept")
-        path.unlink(missing_ok=True)
-        return StateFile(path=None, identity=identity, bytes=0)
-    if read_identity(path) == identity:
+    if not chosen.student.keeps_states:
+        context.log.info("the profile's student follows no teacher, or a live one: no states are kept")
+        if path.parent.exists():
+            shutil.rmtree(path.parent)
+        return StateFile(path=None)
+    identity, replaced = states_identity(teacher, chosen), 0
+    if TeacherStates.find(path, identity):
         context.log.info(f"{path}: the states of this very teacher are there already")
     else:
-        _write_states(context, splits, teacher, chosen, path)
-        write_atomically(_identity_path(path), identity.encode())
-    context.add_output_metadata({"path": MetadataValue.path(path), "bytes": path.stat().st_size})
-    return StateFile(path=path, identity=identity, bytes=path.stat().st_size)
+        replaced = path.stat().st_size if path.exists() else 0
+        _write_states(context, splits, teacher, chosen, path, identity)
+    states, size = TeacherStates.open(path, identity), path.stat().st_size
+    context.add_output_metadata(
+        {
+            "path": MetadataValue.path(path),
+            "rows": len(states.states),
+            "bytes": size,
+            "peak_disk_bytes": size + replaced,
+            "seconds": states.seconds,
+        }
+    )
+    return StateFile(path=path, bytes=size, seconds=states.seconds)
 
 
 @asset(
@@ -162,6 +180,7 @@ def student(
     from models.fitting import fit_student
 
     chosen = profile.load(context.partition_key)
+    taught = chosen.student.looks_at_teacher
     material = ingredients(splits, items, item_embeddings, language_backbone)
     return train_checkpoint(
         context,
@@ -177,14 +196,15 @@ def student(
             chosen.student.training,
             course(splits, chosen, callbacks, state),
             distillation=chosen.student.distillation,
-            teacher=load_teacher(teacher),
+            teacher=load_teacher(teacher) if taught else None,
             states=open_states(teacher_states, teacher, chosen),
         ),
         upstream={
             "item_embeddings": item_embeddings,
             "language_backbone": language_backbone,
-            "teacher": teacher,
+            **({"teacher": teacher} if taught else {}),
         },
+        other_seconds=states_seconds(teacher_states),
     )
 
 
@@ -226,21 +246,26 @@ def load_teacher(teacher: Checkpoint) -> "LLMRecommender":
 
 
 def open_states(file: StateFile, teacher: Checkpoint, profile: "Profile") -> "TeacherStates | None":
-    """The teacher's answers, mapped into memory; None where the profile runs the teacher instead.
+    """The teacher's answers, mapped into memory; None where the profile's student needs none.
 
     Raises:
-        ValueError: if they are another teacher's.
+        ValueError: if the file isn't there, or holds another teacher's.
     """
     from models.teacher_states import TeacherStates
 
-    if profile.student.teacher_states == "live":
+    if not profile.student.keeps_states:
         return None
-    if file.path is None or file.identity != states_identity(teacher, profile):
+    if file.path is None:
         raise ValueError(
-            "teacher_states holds the answers of another teacher, or of other layers: materialise it again after "
-            f"teacher, for domain {teacher.domain!r}."
+            "teacher_states was materialised for a profile that keeps none: materialise it again with this profile, "
+            f"for domain {teacher.domain!r}."
         )
-    return TeacherStates.open(file.path)
+    return TeacherStates.open(file.path, states_identity(teacher, profile))
+
+
+def states_seconds(file: StateFile) -> dict[str, float]:
+    """What the kept answers add to the cost of a student that learns from them."""
+    return {} if file.path is None else {"teacher_states": file.seconds}
 
 
 def states_identity(teacher: Checkpoint, profile: "Profile") -> str:
@@ -254,25 +279,19 @@ def states_identity(teacher: Checkpoint, profile: "Profile") -> str:
     return f"{teacher.provenance.identity}-{config_hash(wanted)}"
 
 
-def read_identity(path: Path) -> str | None:
-    """Whose answers a file holds; None where there is none."""
-    note = _identity_path(path)
-    return note.read_text() if path.is_file() and note.is_file() else None
-
-
-def _identity_path(path: Path) -> Path:
-    return path.with_suffix(".identity")
-
-
 def _write_states(
-    context: AssetExecutionContext, splits: pl.DataFrame, teacher: Checkpoint, profile: "Profile", path: Path
+    context: AssetExecutionContext,
+    splits: pl.DataFrame,
+    teacher: Checkpoint,
+    profile: "Profile",
+    path: Path,
+    identity: str,
 ) -> None:
     from models.distillation_terms import block_ends
     from models.llm_recommender import NextItemExamples
     from models.teacher_states import write_teacher_states
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    _identity_path(path).unlink(missing_ok=True)
     recommender, told = load_teacher(teacher), time.monotonic()
 
     def progress(done: int, rows: int) -> None:
@@ -286,6 +305,7 @@ def _write_states(
         NextItemExamples(training_sequences(splits), recommender.settings),
         block_ends(recommender.settings.layers, profile.student.distillation.blocks),
         path,
+        identity=identity,
         normed=profile.student.distillation.states == "normed",
         autocast=profile.student.training.precision == "bfloat16",
         progress=progress,

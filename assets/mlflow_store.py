@@ -112,11 +112,21 @@ def find_unfinished(
     client: "MlflowClient", experiment: str, identity: Mapping[str, str], parameters: Mapping[str, str]
 ) -> "Run | None":
     """The run of an earlier attempt at the same materialisation with the same parameters, if unfinished."""
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
-    for run in client.search_runs([experiment], wanted, order_by=["attributes.start_time DESC"]):
+    for run in client.search_runs([experiment], _tagged(identity), order_by=["attributes.start_time DESC"]):
         if run.info.status != "FINISHED" and parameters.items() >= run.data.params.items():
             return run
     return None
+
+
+def end_abandoned(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -> None:
+    """Set the running runs with these tags to KILLED, with the running ones beneath them."""
+    for run in client.search_runs([experiment], f"{_tagged(tags)} and attributes.status = 'RUNNING'"):
+        client.set_terminated(run.info.run_id, "KILLED")
+        end_abandoned(client, experiment, {"mlflow.parentRunId": run.info.run_id})
+
+
+def _tagged(tags: Mapping[str, str]) -> str:
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
 def ensure_registered_model(client: "MlflowClient", name: str) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster import ConfigurableResource, InitResourceContext
+from dagster import ConfigurableResource, DagsterRunStatus, InitResourceContext, RunsFilter
 from pydantic import Field
 
 from assets import home
@@ -47,6 +47,7 @@ class Home(ConfigurableResource["Home"]):
             yield self
             return
         with home.domain_lock(domain, context.run.run_id if context.run else None):
+            _cancel_abandoned(context, domain)
             yield self
 
     def raw(self, domain: str) -> Path:
@@ -72,6 +73,16 @@ class Home(ConfigurableResource["Home"]):
     def report(self, domain: str) -> Path:
         """Where the report lies."""
         return home.report_directory(domain)
+
+
+def _cancel_abandoned(context: InitResourceContext, domain: str) -> None:
+    """Close the runs of killed processes in Dagster: whoever holds the domain's lock knows that no other run lives."""
+    if context.instance is None or context.run is None:
+        return
+    going = RunsFilter(statuses=[DagsterRunStatus.STARTING, DagsterRunStatus.STARTED], tags={PARTITION_TAG: domain})
+    for run in context.instance.get_runs(going):
+        if run.run_id != context.run.run_id:
+            context.instance.report_run_canceled(run, message="Its process was killed.")
 
 
 def _partition(context: InitResourceContext) -> str | None:

@@ -27,6 +27,7 @@ TRAINING_FACTS = {
     "parameters": "parameters",
     "trainable_parameters": "trainable parameters",
     "train_seconds": "training seconds",
+    "taken_layers": "layers that it began as",
     "stopped": "training ended because",
     "best_ndcg_at_10": "NDCG@10 on the validation targets while training",
 }

@@ -21,6 +21,7 @@ from assets import home
 from assets.mlflow_store import (
     connect,
     dagster_run_url,
+    end_abandoned,
     ensure_experiment,
     ensure_registered_model,
     find_unfinished,
@@ -78,7 +79,8 @@ class MLflowTracking(ConfigurableResource[Any]):
 
         A Dagster retry (of the step, or of the run from its failure) goes on with the run that failed, if its
         parameters are the same. On leaving, the run is FINISHED; after an exception FAILED, with the message;
-        after an interruption KILLED.
+        after an interruption KILLED. What is RUNNING of the asset beforehand, a killed process left behind, for a run
+        holds its domain's lock: it becomes KILLED too, with the runs beneath it.
 
         Args:
             context: names the run, and finds it again.
@@ -91,11 +93,11 @@ class MLflowTracking(ConfigurableResource[Any]):
         """
         client = connect(home.mlflow_uri())
         asset = asset or context.asset_key.to_user_string()
-        identity = {
-            "slmrec.dagster_root_run": context.run.root_run_id or context.run.run_id,
+        subject = {
             "slmrec.asset": asset,
             "slmrec.partition": context.partition_key if context.has_partition_key else "",
         }
+        identity = {"slmrec.dagster_root_run": context.run.root_run_id or context.run.run_id, **subject}
         dagster_url = dagster_run_url(context.run.run_id)
         note = {
             "slmrec.dagster_run": context.run.run_id,
@@ -106,6 +108,7 @@ class MLflowTracking(ConfigurableResource[Any]):
         }
         experiment = ensure_experiment(client, domain)
         flat = flatten(parameters)
+        end_abandoned(client, experiment, subject)
         found = find_unfinished(client, experiment, identity, flat) or client.create_run(
             experiment, run_name=asset, tags={**identity, "mlflow.source.name": "slmrec"}
         )

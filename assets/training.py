@@ -51,6 +51,7 @@ def train_checkpoint(
     items: pl.DataFrame,
     fit: "Fit",
     upstream: Mapping[str, Checkpoint] | None = None,
+    other_seconds: Mapping[str, float] | None = None,
     name: str | None = None,
     parent: str | None = None,
 ) -> Checkpoint:
@@ -62,6 +63,7 @@ def train_checkpoint(
         fit: trains with the given callbacks, and keeps its state in the given directory, from where a training that was
             killed goes on; not called where a finished checkpoint of the same identity lies on disk.
         upstream: checkpoints that the fit reads. One made from other splits is refused.
+        other_seconds: by asset, what it took to make all else that the fit reads (`llm.states_seconds`).
         name: of one checkpoint among several that the asset makes, such as a study's "ablation_study/all-s0". It is not
             registered, and the materialisation's metadata say nothing of it.
         parent: the id of the MLflow run that the training's own is a part of.
@@ -89,6 +91,8 @@ def train_checkpoint(
         record = read_training(directory)
         run.log_history(record["history"])
         run.log_artifact(directory / TRAINING)
+        if taken := record.get("taken_layers"):
+            run.set_tags({"slmrec.taken_layers": str(taken)})  # a parameter would have to be known from the start
         if main:
             synthetic = find_domain(domain).synthetic
             model = run.register(
@@ -99,7 +103,8 @@ def train_checkpoint(
                 note="Trained on synthetic data: of no use outside this project." if synthetic else "",
             )
             context.add_output_metadata({**training_metadata(record, name), **run.links(), "model": model[0]})
-    return checkpoint_of(name, domain, directory, provenance, record, upstream or {}, model)
+    seconds = {**seconds_upstream(upstream or {}), **(other_seconds or {})}
+    return checkpoint_of(name, domain, directory, provenance, record, seconds, model)
 
 
 def train_backbone(
@@ -154,7 +159,7 @@ def checkpoint_of(
     directory: Path,
     provenance: Provenance,
     record: Mapping[str, Any],
-    upstream: Mapping[str, Checkpoint] | None = None,
+    upstream_seconds: Mapping[str, float] | None = None,
     model: tuple[str | None, str | None] = (None, None),
 ) -> Checkpoint:
     """The value that the asset hands on; `model` is the registered version's URI and number."""
@@ -169,7 +174,7 @@ def checkpoint_of(
         trainable_parameters=record["trainable_parameters"],
         train_seconds=record["train_seconds"],
         peak_memory_bytes=record["peak_memory_bytes"],
-        upstream_seconds=seconds_upstream(upstream or {}),
+        upstream_seconds=dict(upstream_seconds or {}),
     )
 
 
@@ -234,6 +239,8 @@ def training_metadata(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         )
         if record.get(key) is not None
     }
+    if record.get("taken_layers"):
+        shown["taken_layers"] = ", ".join(map(str, record["taken_layers"]))
     if not record["history"]:
         return shown
     from evaluation.figures import curve_png
@@ -276,7 +283,7 @@ def training_record(
     return {
         "history": [],
         **(asdict(outcome) if outcome else {}),
-        "train_seconds": cost.seconds,
+        "train_seconds": max(cost.seconds, outcome.seconds if outcome else 0.0),  # the outcome's go on after a kill
         "peak_memory_bytes": cost.peak_memory_bytes,
         "parameters": parameters,
         "trainable_parameters": trainable_parameters,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from models.device import best_device
+
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
@@ -25,20 +27,24 @@ def measured() -> Iterator[Cost]:
     """Time the block and take the peak of its memory.
 
     On a CUDA device the peak is that of the allocator; on Linux it is the process's resident high-water mark, which is
-    reset when the block begins, so that an earlier stage of the same process doesn't count.
+    reset when the block begins, so that an earlier stage of the same process doesn't count. The device works on after
+    a call returns, so the clock is read when it has caught up.
     """
-    cost = Cost()
-    cuda = torch.cuda.is_available()
+    cost, device = Cost(), best_device()
+    cuda = device.type == "cuda"
     resettable = _reset_high_water_mark()
     if cuda:
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
     try:
         yield cost
     finally:
+        if cuda:
+            torch.cuda.synchronize(device)
         cost.seconds = time.perf_counter() - start
         if cuda:
-            cost.peak_memory_bytes = torch.cuda.max_memory_allocated()
+            cost.peak_memory_bytes = torch.cuda.max_memory_allocated(device)
         elif resettable:
             cost.peak_memory_bytes = _high_water_mark()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from models.decoder import INDEX, TOKENIZER, check_backbone, tensor_files
+from models.decoder import INDEX, TOKENIZER, WEIGHTS, check_backbone, read_json, tensor_files
 from models.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -204,7 +204,10 @@ def _architecture(sizes: dict[str, int], vocabulary: int) -> LlamaConfig:
 
 
 def _downloaded(repository: str, revision: str | None) -> Path:
-    """The pinned revision in the hub's own cache, which resumes and is shared between domains."""
+    """The pinned revision in the hub's own cache, which resumes and is shared between domains.
+
+    Of the weights no more is fetched than the index names: some repositories hold them a second time, in one file.
+    """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -213,15 +216,12 @@ def _downloaded(repository: str, revision: str | None) -> Path:
         RepositoryNotFoundError,
     )
 
+    def fetch(*names: str) -> Path:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(names)))
+
     named = f"{repository} at revision {revision} on {constants.ENDPOINT}"
     try:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision,
-                allow_patterns=["config.json", "*.safetensors", INDEX, TOKENIZER],
-            )
-        )
+        return fetch(*_weight_names(fetch("config.json", INDEX, TOKENIZER)))
     except GatedRepoError as error:
         raise ValueError(f"{named} needs its owner's permission: ask for it there, then set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
@@ -236,6 +236,13 @@ def _downloaded(repository: str, revision: str | None) -> Path:
             f"{named} can't be reached and isn't in the cache: check the network and HF_ENDPOINT, or give a "
             'downloaded copy with source "local".'
         ) from error
+
+
+def _weight_names(directory: Path) -> set[str]:
+    """Files of weights that a directory's index names, or the one file where there is no index."""
+    if not (directory / INDEX).is_file():
+        return {WEIGHTS}
+    return set(read_json(directory / INDEX)["weight_map"].values())
 
 
 def _copy_backbone(source: Path, staged: Path) -> None:

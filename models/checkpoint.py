@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from typing import Any
 import safetensors
 from safetensors.torch import load_model, save_model
 
+from models.device import best_device
 from models.recommender import Recommender
 
 KINDS = {
@@ -83,7 +85,7 @@ def add_records(directory: Path, provenance: Mapping[str, Any], training: Mappin
 
 
 def load_recommender(directory: Path) -> Recommender:
-    """Rebuild the recommender saved in `directory`, on the CPU and in evaluation mode.
+    """Rebuild the recommender saved in `directory`, on the best device there is and in evaluation mode.
 
     Raises:
         FileNotFoundError: if the directory or a file in it is missing.
@@ -111,7 +113,7 @@ def load_recommender(directory: Path) -> Recommender:
             f"{directory / WEIGHTS} does not fit the {kind} model that {CONFIG} describes: {error}. "
             "The two come from different code versions, or the file is damaged: make the checkpoint again."
         ) from error
-    return recommender.eval()
+    return recommender.to(best_device()).eval()
 
 
 def read_provenance(directory: Path) -> dict[str, Any]:
@@ -134,13 +136,16 @@ def staged_directory(directory: Path) -> Iterator[Path]:
     """A new directory to write into, which takes the place of `directory` when the block ends without an error.
 
     Everything is flushed first, and the change is a renaming: a reader never meets a half-written directory, and a
-    failure leaves the old one as it was.
+    failure leaves the old one as it was. Nobody else may write there meanwhile (a run holds its domain's lock): what
+    killed processes have left beside the directory is removed.
 
     Raises:
         ValueError: if `directory` is a file.
     """
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file, but a checkpoint is a directory; move the file away.")
+    for stale in _beside(directory, "staged"):
+        shutil.rmtree(stale)
     staged = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.staged")
     staged.mkdir(parents=True)
     try:
@@ -165,8 +170,15 @@ def _replace(staged: Path, directory: Path) -> None:
         except OSError:
             previous.rename(directory)
             raise
+    for previous in _beside(directory, "previous"):
         shutil.rmtree(previous)
     flush(directory.parent)
+
+
+def _beside(directory: Path, kind: str) -> list[Path]:
+    """What `staged_directory` has made beside a directory, in this process or in one that was killed."""
+    name = re.compile(rf"\.{re.escape(directory.name)}\.[0-9a-f]{{32}}\.{kind}")
+    return sorted(path for path in directory.parent.glob(f".*.{kind}") if name.fullmatch(path.name))
 
 
 def flush(path: Path) -> None:
@@ -181,7 +193,7 @@ def flush(path: Path) -> None:
 def existing(directory: Path, name: str) -> Path:
     """The file of that name in a checkpoint; FileNotFoundError that says what to do where there is none."""
     if not directory.is_dir():
-        interrupted = sorted(directory.parent.glob(f".{directory.name}.*.previous"))
+        interrupted = _beside(directory, "previous")
         remedy = f"a save was interrupted: rename {interrupted[-1]} back" if interrupted else "train it first"
         raise FileNotFoundError(f"There is no checkpoint at {directory}; {remedy}.")
     if not (directory / name).is_file():

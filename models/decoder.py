@@ -85,19 +85,20 @@ def load_decoder(
         ValueError: if there are no such layers, the directory is no backbone, or its decoder can't be run; with
             quantization, if there is no CUDA device or no bitsandbytes.
     """
+    from models.quantization import bits_and_bytes, quantised_decoder
+
+    settings = None if quantization == "none" else bits_and_bytes(quantization)
     check_backbone(directory)
     config = read_architecture(directory)
     layers = tuple(range(1, config.num_hidden_layers + 1) if layers is None else layers)
     decoder = meta_decoder(with_layers(config, layers))
     tensors = _read_tensors(directory, decoder, layers)
-    if quantization == "none":
+    if settings is None:
         decoder.load_state_dict(tensors, strict=True, assign=True)
     else:
-        from models.quantization import bits_and_bytes, quantised_decoder
-
-        decoder = quantised_decoder(decoder, tensors, bits_and_bytes(quantization))
+        decoder = quantised_decoder(decoder, tensors, settings)
     try:
-        check_runs(decoder, tolerance=1e-3 if quantization == "none" else 0.1)
+        check_runs(decoder, tolerance=1e-3 if settings is None else 0.1)
     except (ValueError, AttributeError, TypeError, RuntimeError, LookupError) as error:
         raise ValueError(_not_usable(directory, config.model_type, error)) from error
     return decoder

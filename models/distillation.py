@@ -8,8 +8,8 @@ itself (`llm_recommender.py`) or the training loop (`training.py`).
 
 Both models are cut into B blocks of equal depth; block k ends at teacher layer kM/B and student layer kN/B. The terms
 run over the positions that have a target (in the paper: the last token), and each is a mean over them. Offline, the
-teacher is trained first and then frozen; online, both are trained together. A term that can't be computed stops the
-training; none is left out silently.
+teacher is trained first and then frozen; online, both are trained together. Every term that has a weight is computed
+and reported; one that isn't finite stops the training (`training_loop.py`).
 
 Letters: K blocks, N supervised positions, H width, D width of the item embeddings.
 """
@@ -94,11 +94,85 @@ class DistillationConfig:
         return self.lambda_cos > 0 or self.lambda_norm > 0 or self.lambda_kl > 0
 
 
-class Distillation(nn.Module):
-    """A student and its block heads; its forward pass is the loss with every term.
+class _TaughtStudent(nn.Module):
+    """A student and its block heads, and the loss of both against a teacher's answers: what all distillation shares.
 
-    The heads of the blocks but the last serve training only: they are not part of the student that is kept. Only their
-    item table is kept of a teacher whose answers come with the batches.
+    The heads of the blocks but the last serve training only: they are not part of the student that is kept.
+    """
+
+    def __init__(self, student: LLMRecommender, teacher: LLMRecommender | None, config: DistillationConfig, seed: int):
+        super().__init__()
+        if teacher is None and config.follows_teacher:
+            raise ValueError("These weights compare the student with a teacher: give one, or set them to 0.")
+        self.settings = config  # not `config`: Trainer writes into a model's attribute of that name
+        self.student = student
+        self.student_ends = block_ends(student.settings.layers, config.blocks)
+        self.teacher_ends: tuple[int, ...] = ()
+        if teacher is not None:
+            check_pair(teacher, student)
+            self.teacher_ends = block_ends(teacher.settings.layers, config.blocks)
+        heads = config.blocks - 1 if config.lambda_ms else 0
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.heads = nn.ModuleList(student.new_output_adapter() for _ in range(heads))
+
+    def extra_repr(self) -> str:
+        """The weights and scales, by which one training is told from another."""
+        return str(self.settings)
+
+    def weighted_terms(
+        self,
+        items: Tensor,
+        lengths: Tensor,
+        targets: Tensor,
+        share: Tensor | float,
+        states_KNH: Tensor | None,
+        users_ND: Tensor | None,
+        teacher_items_VD: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """`loss`, and its terms unweighted: `ce`, `cos` (D_cos), `norm` (D_norm), `ms` (L_ms), `kl`.
+
+        A term whose weight is 0 isn't computed. The loss is the weighted sum, times the batch's share.
+
+        Args:
+            items, lengths, targets, share: a batch of `NextItemExamples`.
+            states_KNH, users_ND, teacher_items_VD: the teacher's block states, representations and item table, as far
+                as a term needs them.
+        """
+        settings, sums = self.settings, self.settings.scale == "released"
+        raw = self.student.supervised_states(items, lengths, self.student_ends, normed=False)
+        normed = [self.student.norm(state_NH) for state_NH in raw]
+        items_VD = self.student.item_table()
+        heads = [*self.heads, self.student.output_adapter]
+        users = [head(h_NH).to(items_VD.dtype) for head, h_NH in zip(heads, normed[-len(heads) :], strict=True)]
+        sampled = self.student.settings.sampled_softmax
+        terms = {"ce": training_cross_entropy(users[-1], items_VD, targets, sampled)}
+        loss = terms["ce"]
+        if self.heads:
+            terms["ms"] = multi_supervision(users[:-1], items_VD, targets, sampled)
+            loss = loss + settings.lambda_ms * (len(self.heads) if sums else 1) * terms["ms"]
+        if settings.lambda_cos or settings.lambda_norm:
+            assert states_KNH is not None, "the batches lack the teacher's answers"
+            student_KNH = torch.stack(normed if settings.states == "normed" else raw)
+            teacher_KNH, blocks = states_KNH.to(student_KNH.dtype), settings.blocks if sums else 1
+            if settings.lambda_cos:
+                terms["cos"] = cosine_similarity(teacher_KNH, student_KNH)
+                loss = loss + settings.lambda_cos * blocks * (1 - terms["cos"])
+            if settings.lambda_norm:
+                terms["norm"] = (plain_distance if sums else squared_distance)(teacher_KNH, student_KNH)
+                loss = loss + settings.lambda_norm * blocks * terms["norm"]
+        if settings.lambda_kl:
+            assert users_ND is not None, "the batches lack the teacher's answers"
+            assert teacher_items_VD is not None
+            terms["kl"] = catalogue_divergence(users[-1], items_VD, users_ND, teacher_items_VD)
+            loss = loss + settings.lambda_kl * terms["kl"]
+        return {"loss": loss * share, **terms}
+
+
+class Distillation(_TaughtStudent):
+    """Offline: a student and a frozen teacher; the forward pass is the loss with every term.
+
+    Only their item table is kept, and only for logits, of a teacher whose answers come with the batches.
 
     Args:
         student: is trained.
@@ -120,22 +194,12 @@ class Distillation(nn.Module):
         seed: int,
         cached: bool = False,
     ):
-        super().__init__()
-        if teacher is None and config.follows_teacher:
-            raise ValueError("These weights compare the student with a teacher: give one, or set them to 0.")
-        self.settings = config  # not `config`: Trainer writes into a model's attribute of that name
-        self.student = student
-        self.student_ends = block_ends(student.settings.layers, config.blocks)
-        self.teacher: LLMRecommender | None = None
-        if teacher is not None:
-            check_pair(teacher, student)
-            self.teacher_ends = block_ends(teacher.settings.layers, config.blocks)
-            self.teacher_items_VD: Tensor = nn.Buffer(teacher.item_table().detach(), persistent=False)
-            self.teacher = None if cached or not config.follows_teacher else teacher.eval().requires_grad_(False)
-        heads = config.blocks - 1 if config.lambda_ms else 0
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.heads = nn.ModuleList(student.new_output_adapter() for _ in range(heads))
+        super().__init__(student, teacher, config, seed)
+        self.teacher = None if cached or not config.follows_teacher else teacher
+        if self.teacher is not None:
+            self.teacher.eval().requires_grad_(False)
+        table_VD = teacher.item_table().detach() if teacher is not None and config.lambda_kl else None
+        self.teacher_items_VD = None if table_VD is None else nn.Buffer(table_VD, persistent=False)
 
     def train(self, mode: bool = True) -> Self:
         """As for any module, but a frozen teacher stays in evaluation mode."""
@@ -160,53 +224,17 @@ class Distillation(nn.Module):
         Args:
             items, lengths, targets, share: a batch of `NextItemExamples`.
             teacher_states, teacher_users: [K, N, H] and [N, D], as `DistilledExamples` adds them.
-
-        Raises:
-            FloatingPointError: if a term is not finite.
         """
         if self.teacher is not None:
             with torch.no_grad():
                 teacher_states, teacher_users = teacher_answers(
                     self.teacher, items, lengths, self.teacher_ends, normed=self.settings.states == "normed"
                 )
-        raw = self.student.supervised_states(items, lengths, self.student_ends, normed=False)
-        normed = [self.student.norm(state_NH) for state_NH in raw]
-        items_VD = self.student.item_table()
-        heads = [*self.heads, self.student.output_adapter]
-        users = [head(h_NH).to(items_VD.dtype) for head, h_NH in zip(heads, normed[-len(heads) :], strict=True)]
-        sampled = self.student.settings.sampled_softmax
-        terms = {"ce": training_cross_entropy(users[-1], items_VD, targets, sampled)}
-        weights = {"ce": 1.0}
-        settings, sums = self.settings, self.settings.scale == "released"
-        if self.heads:
-            terms["ms"] = multi_supervision(users[:-1], items_VD, targets, sampled)
-            weights["ms"] = settings.lambda_ms * (len(self.heads) if sums else 1)
-        constant: Tensor | float = 0.0
-        if settings.follows_teacher:
-            assert teacher_states is not None, "the batches lack the teacher's answers"
-            student_KNH = torch.stack(normed if settings.states == "normed" else raw)
-            teacher_KNH = teacher_states.to(student_KNH.dtype)
-            distance = plain_distance if sums else squared_distance
-            terms["cos"] = cosine_similarity(teacher_KNH, student_KNH)
-            terms["norm"] = distance(teacher_KNH, student_KNH)
-            constant = settings.lambda_cos * (settings.blocks if sums else 1)
-            weights["cos"] = -constant
-            weights["norm"] = settings.lambda_norm * (settings.blocks if sums else 1)
-        if settings.lambda_kl:
-            assert teacher_users is not None, "the batches lack the teacher's answers"
-            terms["kl"] = catalogue_divergence(users[-1], items_VD, teacher_users, self.teacher_items_VD)
-            weights["kl"] = settings.lambda_kl
-        for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise FloatingPointError(
-                    f"The distillation term {name} is {term.item()}: lower the learning rate or the term's "
-                    "weight, and check that the teacher was trained well."
-                )
-        loss = sum((weights[name] * term for name, term in terms.items()), start=torch.as_tensor(constant))
-        return {"loss": loss * share, **terms}
+        answers = teacher_states, teacher_users, self.teacher_items_VD
+        return self.weighted_terms(items, lengths, targets, share, *answers)
 
 
-class OnlineDistillation(nn.Module):
+class OnlineDistillation(_TaughtStudent):
     """Teacher and student trained together (the paper's Figure 4): the teacher by its own L_ce, the student as ever.
 
     Args:
@@ -215,6 +243,9 @@ class OnlineDistillation(nn.Module):
         detached: the student's terms don't train the teacher (ours; in the released code they do). The logits that
             the student follows are detached in either case.
         seed: of the heads' first weights.
+
+    Raises:
+        ValueError: if the two models can't be compared.
     """
 
     def __init__(
@@ -226,24 +257,26 @@ class OnlineDistillation(nn.Module):
         detached: bool,
         seed: int,
     ):
-        super().__init__()
-        self.pair = Distillation(student, teacher, config, seed=seed, cached=True)
+        super().__init__(student, teacher, config, seed)
         self.teacher = teacher
         self.detached = detached
+
+    def extra_repr(self) -> str:
+        """As of `Distillation`, and whether the student's terms train the teacher."""
+        return f"{super().extra_repr()}, detached={self.detached}"
 
     def forward(
         self, items: Tensor, lengths: Tensor, targets: Tensor, share: Tensor | float = 1.0
     ) -> dict[str, Tensor]:
         """As of `Distillation`, and the teacher's `teacher_ce`, which is added to the loss."""
         states_KNH, users_ND = teacher_answers(
-            self.teacher, items, lengths, self.pair.teacher_ends, normed=self.pair.settings.states == "normed"
+            self.teacher, items, lengths, self.teacher_ends, normed=self.settings.states == "normed"
         )
         items_VD = self.teacher.item_table()
         sampled = self.teacher.settings.sampled_softmax
         teacher_ce = training_cross_entropy(users_ND.to(items_VD.dtype), items_VD, targets, sampled)
-        self.pair.teacher_items_VD = items_VD.detach()  # of this step, where the teacher's are trained
-        answers = states_KNH.detach() if self.detached else states_KNH
-        terms = self.pair(items, lengths, targets, share, answers, users_ND.detach())
+        answers = states_KNH.detach() if self.detached else states_KNH, users_ND.detach(), items_VD.detach()
+        terms = self.weighted_terms(items, lengths, targets, share, *answers)
         return {**terms, "loss": terms["loss"] + teacher_ce * share, "teacher_ce": teacher_ce}
 
 

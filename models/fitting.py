@@ -7,6 +7,7 @@ Source: SLMRec (arXiv 2405.17890), section 4.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,14 @@ from models.llm_recommender import LLMRecommender, LLMRecommenderConfig, NextIte
 from models.sequences import Sequences
 from models.teacher_states import DistilledExamples, TeacherStates
 from models.training import train
+from models.training_record import TrainingOutcome
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from models.training import TrainingConfig, TrainingOutcome, Validate
+    from models.training import TrainingConfig, Validate
+
+logger = logging.getLogger("slmrec.fitting")
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,18 @@ class Course:
     state: Path | None = None
 
 
+@dataclass(frozen=True)
+class StudentOutcome(TrainingOutcome):
+    """What a student's training came to.
+
+    Attributes:
+        taken_layers: the layers that it began as, counted from 1 among its teacher's, or among the backbone's where it
+            has them from there; None where they were random.
+    """
+
+    taken_layers: tuple[int, ...] | None
+
+
 def fit_teacher(
     ingredients: Ingredients, config: LLMRecommenderConfig, training: TrainingConfig, course: Course
 ) -> tuple[LLMRecommender, TrainingOutcome]:
@@ -81,7 +97,7 @@ def fit_teacher(
     Raises:
         ValueError: if the parts don't fit together.
     """
-    recommender = _fresh(ingredients, config, course.seed)
+    recommender = _held(_fresh(ingredients, config, course.seed), training)
     examples = NextItemExamples(ingredients.sequences, config)
     outcome = train(
         recommender,
@@ -104,7 +120,7 @@ def fit_student(
     distillation: DistillationConfig,
     teacher: LLMRecommender | None,
     states: TeacherStates | None = None,
-) -> tuple[LLMRecommender, TrainingOutcome]:
+) -> tuple[LLMRecommender, StudentOutcome]:
     """Train a student by offline distillation.
 
     Args:
@@ -117,15 +133,17 @@ def fit_student(
         ValueError: if the parts don't fit together, teacher and student included.
         FloatingPointError: if a term of the loss is not finite.
     """
-    student = _started(ingredients, config, course.seed, distillation, teacher)
+    student, layers = _started(ingredients, config, course.seed, distillation, teacher)
+    _held(student, training)
     cached = states is not None and distillation.follows_teacher
     pair = Distillation(student, teacher, distillation, seed=course.seed, cached=cached)
+    del teacher  # one that doesn't run takes no memory while its student trains
     examples = NextItemExamples(ingredients.sequences, config)
     if states is None or not cached:
-        return student, _train_around(student, pair, examples, training, course)
+        return student, _train_around(student, layers, pair, examples, training, course)
     normed = distillation.states == "normed"
     answered = DistilledExamples(examples, states, pair.teacher_ends, normed=normed)
-    return student, _train_around(student, pair, answered, training, course)
+    return student, _train_around(student, layers, pair, answered, training, course)
 
 
 def fit_online(
@@ -137,7 +155,7 @@ def fit_online(
     distillation: DistillationConfig,
     teacher_config: LLMRecommenderConfig,
     detached: bool,
-) -> tuple[LLMRecommender, TrainingOutcome]:
+) -> tuple[LLMRecommender, StudentOutcome]:
     """Train a student together with its teacher, both from the start (the paper's Figure 4); arguments as above.
 
     Args:
@@ -150,21 +168,25 @@ def fit_online(
         FloatingPointError: if a term of the loss is not finite.
     """
     teacher = _fresh(ingredients, teacher_config, course.seed)
-    student = _started(ingredients, config, course.seed, distillation, teacher)
+    student, layers = _started(ingredients, config, course.seed, distillation, teacher)
+    for recommender in (teacher, student):
+        _held(recommender, training)
     pair = OnlineDistillation(student, teacher, distillation, detached=detached, seed=course.seed)
-    return student, _train_around(student, pair, NextItemExamples(ingredients.sequences, config), training, course)
+    examples = NextItemExamples(ingredients.sequences, config)
+    return student, _train_around(student, layers, pair, examples, training, course)
 
 
 def _train_around(
     student: LLMRecommender,
+    layers: tuple[int, ...] | None,
     pair: nn.Module,
     examples: NextItemExamples | DistilledExamples,
     training: TrainingConfig,
     course: Course,
-) -> TrainingOutcome:
-    """Train a module around the student; it is the student that is judged."""
+) -> StudentOutcome:
+    """Train a module around the student, which was made of these layers; it is the student that is judged."""
     validate = course.validate
-    return train(
+    outcome = train(
         pair,
         examples,
         training,
@@ -173,6 +195,14 @@ def _train_around(
         callbacks=course.callbacks,
         state=course.state,
     )
+    return StudentOutcome(**vars(outcome), taken_layers=layers)
+
+
+def _held(recommender: LLMRecommender, training: TrainingConfig) -> LLMRecommender:
+    """In mixed precision what isn't trained is kept as it is computed with: half the memory, and no cast a step."""
+    if training.precision == "bfloat16":
+        recommender.decoder.hold_in_bfloat16()
+    return recommender
 
 
 def _fresh(
@@ -187,20 +217,24 @@ def _started(
     seed: int,
     distillation: DistillationConfig,
     teacher: LLMRecommender | None,
-) -> LLMRecommender:
-    """The student before its training, its layers from where the configuration says."""
+) -> tuple[LLMRecommender, tuple[int, ...] | None]:
+    """The student before its training, and the layers that it was made of, from where the configuration says."""
     if distillation.start == "random":
-        return LLMRecommender.from_random(config, ingredients.backbone, ingredients.item_table, seed=seed)
+        return LLMRecommender.from_random(config, ingredients.backbone, ingredients.item_table, seed=seed), None
     if teacher is None and (distillation.start, distillation.layers) != ("backbone", "first"):
         raise ValueError(
             "A student whose layers are its teacher's, or are chosen among them, needs a teacher: "
             'set start to "backbone" and layers to "first".'
         )
-    layers = None if teacher is None else _chosen(distillation.layers, config.layers, teacher, ingredients.histories)
+    if teacher is None:
+        layers = tuple(range(1, config.layers + 1))
+    else:
+        layers = _chosen(distillation.layers, config.layers, teacher, ingredients.histories)
+    logger.info("the student begins as layers %s of the %s", ", ".join(map(str, layers)), distillation.start)
     if distillation.start == "backbone":
-        return _fresh(ingredients, config, seed, layers)
+        return _fresh(ingredients, config, seed, layers), layers
     assert teacher is not None
-    return LLMRecommender.from_teacher(config, teacher, seed=seed, layers=layers)
+    return LLMRecommender.from_teacher(config, teacher, seed=seed, layers=layers), layers
 
 
 def _chosen(rule: Rule, wanted: int, teacher: LLMRecommender, histories: Sequences | None) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ Letters: B users, P prompt tokens, S tokens after them, H width, h heads of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import is_
 from typing import TYPE_CHECKING, Any, Self
@@ -57,15 +58,32 @@ class LayerStack(nn.Module):
         """
         around = _Surroundings(self, tokens_BSH, 0 if prompt is None else prompt[0][0].shape[2])
         state_BSH, kept = tokens_BSH, {0: tokens_BSH}
-        for index, layer in enumerate(self.layers[: max(wanted)]):
-            call = around.caller(layer, index, _Remembered(*prompt[index]) if prompt else None)
-            if self._checkpointing and self.training and torch.is_grad_enabled():
-                state_BSH = checkpoint(call, state_BSH, use_reentrant=False)
-            else:
-                state_BSH = call(state_BSH)
-            if index + 1 in wanted:
-                kept[index + 1] = state_BSH
+        with self._precision(tokens_BSH.device):
+            for index, layer in enumerate(self.layers[: max(wanted)]):
+                call = around.caller(layer, index, _Remembered(*prompt[index]) if prompt else None)
+                if self._checkpointing and self.training and torch.is_grad_enabled():
+                    state_BSH = checkpoint(call, state_BSH, use_reentrant=False)
+                else:
+                    state_BSH = call(state_BSH)
+                if index + 1 in wanted:
+                    kept[index + 1] = state_BSH
         return [kept[number] for number in wanted]
+
+    def hold_in_bfloat16(self) -> None:
+        """Keep the frozen matrices in bfloat16, in half the memory, and run the layers under autocast from now on.
+
+        Autocast rounds frozen matrices to bfloat16 at each call anyway: where a training is in that precision, this
+        changes no number of it, and saves the rounding. What is trained, and norms and biases, stay as they are.
+        """
+        for parameter in self.layers.parameters():
+            if parameter.ndim == 2 and parameter.is_floating_point() and not parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
+        self._kept = None
+
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether `hold_in_bfloat16` has been called, and nothing undid it."""
+        return any(parameter.dtype == torch.bfloat16 for parameter in self.layers.parameters())
 
     def remember(self, prompt_PH: Tensor) -> PromptMemory:
         """What later tokens need of a prompt.
@@ -96,11 +114,16 @@ class LayerStack(nn.Module):
     def _compute_memory(self, prompt_PH: Tensor) -> PromptMemory:
         around = _Surroundings(self, prompt_PH[None], 0)
         state_1PH, memory = prompt_PH[None], []
-        for index, layer in enumerate(self.layers):
-            recorder = _Recorder()
-            state_1PH = around.caller(layer, index, recorder)(state_1PH)
-            memory.append((recorder.keys, recorder.values))
+        with self._precision(prompt_PH.device):
+            for index, layer in enumerate(self.layers):
+                recorder = _Recorder()
+                state_1PH = around.caller(layer, index, recorder)(state_1PH)
+                memory.append((recorder.keys, recorder.values))
         return memory
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        """Autocast where matrices are in bfloat16, since the states that meet them are not; else what is around."""
+        return torch.autocast(device.type, torch.bfloat16) if self.in_bfloat16 else nullcontext()
 
 
 def attention_windows(config: PreTrainedConfig) -> list[int | None]:

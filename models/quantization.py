@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.decoder import TABLE, with_one_token
+from models.device import best_device
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -26,7 +27,7 @@ def bits_and_bytes(quantization: Literal["8bit", "4bit"]) -> BitsAndBytesConfig:
     from transformers import BitsAndBytesConfig
     from transformers.utils.import_utils import is_bitsandbytes_available
 
-    if not torch.cuda.is_available():
+    if best_device().type != "cuda":
         raise ValueError(f"quantization {quantization} needs a CUDA device, and there is none: set it to none.")
     if not is_bitsandbytes_available():
         raise ValueError(
@@ -41,7 +42,7 @@ def bits_and_bytes(quantization: Literal["8bit", "4bit"]) -> BitsAndBytesConfig:
 def quantised_decoder(
     decoder: PreTrainedModel, tensors: dict[str, Tensor], settings: BitsAndBytesConfig
 ) -> PreTrainedModel:
-    """The decoder with these weights, its linear maps quantised on their way to the current CUDA device.
+    """The decoder with these weights, its linear maps quantised on their way to the CUDA device.
 
     Args:
         decoder: empty; tells the type and the architecture.
@@ -55,7 +56,7 @@ def quantised_decoder(
         quantization_config=settings,
         dtype=torch.float32,
         attn_implementation="sdpa",
-        device_map={"": torch.cuda.current_device()},
+        device_map={"": best_device()},
     )
     del loaded.embed_tokens
     loaded.config = decoder.config

@@ -29,6 +29,8 @@ def read_out(teacher: LLMRecommender, layer: int, *, normed: bool) -> LLMRecomme
     """
     choices = replace(teacher.settings, layers=layer, tuned=None, quantization="none")
     shallow = LLMRecommender.from_teacher(choices, teacher, seed=0)
+    if teacher.decoder.in_bfloat16:
+        shallow.decoder.hold_in_bfloat16()
     if not normed:
         shallow.norm = nn.Identity()
     return shallow.eval()

@@ -46,6 +46,10 @@ class Recommender(nn.Module, ABC):
     def to_config(self) -> dict[str, Any]:
         """JSON-able values from which `from_config` builds the same architecture; without `kind`."""
 
+    def extra_repr(self) -> str:
+        """The values of `to_config`: what torch prints of it, and by which one training is told from another."""
+        return str(self.to_config())
+
     @classmethod
     @abstractmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

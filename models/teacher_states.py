@@ -4,7 +4,8 @@ Belongs here: the file, how it is filled, and the training examples that carry i
 the states (`distillation.py`).
 
 The file is safetensors, in bfloat16: `states` [N, K, H], the states that distillation compares, and `users` [N, D],
-the teacher's representations. It is mapped into memory, never read whole: a row costs 2 (K H + D) bytes of disk.
+the teacher's representations. It is mapped into memory, never read whole: a row costs 2 (K H + D) bytes of disk. Its
+header says whose answers they are. A new file is written beside the old one: while that lasts, both take their room.
 
 Letters: N supervised positions of all examples, one example after another; K blocks, H width of the language model, D
 width of the item embeddings, B rows of a batch.
@@ -12,9 +13,12 @@ width of the item embeddings, B rows of a batch.
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +28,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.checkpoint import flush
 from models.llm_recommender import LLMRecommender, NextItemExamples
 from models.recommender import inference
 
 BYTES_A_NUMBER = 2
 ROWS_AT_ONCE = 256
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+logger = logging.getLogger("slmrec.teacher_states")
 
 
 @dataclass(frozen=True)
@@ -38,22 +46,30 @@ class TeacherStates:
     Attributes:
         layers: the teacher's layers (from 1) whose states are kept, in order; K of them.
         normed: whether the states were taken after the final norm.
+        seconds: that the teacher's pass over the examples took.
         states: [N, K, H], bfloat16 seen as unsigned 16-bit integers.
         users: [N, D], likewise.
     """
 
     layers: tuple[int, ...]
     normed: bool
+    seconds: float
     states: np.ndarray
     users: np.ndarray
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, identity: str) -> Self:
         """Map the file.
 
+        Args:
+            path: the file.
+            identity: whose answers it must hold, as given to `write_teacher_states`.
+
         Raises:
-            ValueError: if it isn't one that `write_teacher_states` made whole.
+            ValueError: if they are another's, or it isn't a file that `write_teacher_states` made whole.
         """
+        if not path.is_file():
+            raise ValueError(f"There is no {path}: materialise teacher_states.")
         try:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
@@ -63,11 +79,35 @@ class TeacherStates:
                 name: np.memmap(path, np.uint16, "r", 8 + length + entry["data_offsets"][0], tuple(entry["shape"]))
                 for name, entry in header.items()
             }
-            return cls(
-                tuple(json.loads(notes["layers"])), json.loads(notes["normed"]), arrays["states"], arrays["users"]
+            found = notes["identity"]
+            states = cls(
+                layers=tuple(json.loads(notes["layers"])),
+                normed=json.loads(notes["normed"]),
+                seconds=float(notes["seconds"]),
+                states=arrays["states"],
+                users=arrays["users"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} holds no teacher states ({error}): materialise teacher_states again.") from error
+            raise ValueError(
+                f"{path} holds no whole teacher states ({error}): materialise teacher_states again."
+            ) from error
+        if found != identity:
+            raise ValueError(
+                f"{path} holds the answers of another teacher, or of other layers ({found}, not {identity}): "
+                "materialise teacher_states again, after the teacher."
+            )
+        return states
+
+    @classmethod
+    def find(cls, path: Path, identity: str) -> Self | None:
+        """The same, or None where the file has to be written; the log says why one that is there isn't taken."""
+        if not path.exists():
+            return None
+        try:
+            return cls.open(path, identity)
+        except ValueError as error:
+            logger.info("%s", error)
+            return None
 
     def rows(self, positions: np.ndarray, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """bfloat16 [K, N, H] and [N, D] of these positions (int64 [N]), for these of the kept layers.
@@ -127,23 +167,25 @@ def write_teacher_states(
     layers: Sequence[int],
     path: Path,
     *,
+    identity: str,
     normed: bool,
     autocast: bool,
     progress: Callable[[int, int], None],
-) -> int:
+) -> None:
     """Run the teacher over all examples once; the file appears whole or not at all.
+
+    Nobody else may write there meanwhile (a run holds its domain's lock): what a killed process has left beside the
+    file is removed.
 
     Args:
         teacher: trained; put into evaluation mode while it runs.
         examples: those that the student will learn from.
         layers: which of the teacher's layers (from 1).
         path: the file.
+        identity: whose answers these are; kept with them.
         normed: keep the states after the final norm, or as the layers leave them.
         autocast: compute in bfloat16 where the student's training does.
         progress: called with the rows done and their number.
-
-    Returns:
-        The file's bytes.
 
     Raises:
         ValueError: if the disk is too small; says what is needed.
@@ -153,19 +195,21 @@ def write_teacher_states(
         "states": (positions_of(examples), len(layers), teacher.architecture.hidden_size),
         "users": (positions_of(examples), teacher.item_table().shape[1]),
     }
-    header = _header(shapes, {"layers": json.dumps(list(layers)), "normed": json.dumps(normed)})
-    needed = len(header) + sum(int(np.prod(shape)) for shape in shapes.values()) * BYTES_A_NUMBER
-    _require_room(path, needed)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    notes = {"identity": identity, "layers": json.dumps(list(layers)), "normed": json.dumps(normed)}
+    start = len(_header(shapes, notes, seconds=0.0))
+    beside = path.with_name(f".{path.name}.partial")
+    beside.unlink(missing_ok=True)
     try:
-        with beside.open("wb") as file:
-            file.write(header)
-            file.truncate(needed)
-        _fill(teacher, examples, layers, beside, header, shapes, normed=normed, autocast=autocast, progress=progress)
+        _reserve(beside, start + sum(int(np.prod(shape)) for shape in shapes.values()) * BYTES_A_NUMBER)
+        began = time.perf_counter()
+        _fill(teacher, examples, layers, beside, start, shapes, normed=normed, autocast=autocast, progress=progress)
+        with beside.open("r+b") as file:
+            file.write(_header(shapes, notes, seconds=time.perf_counter() - began))
+        flush(beside)
         beside.replace(path)
+        flush(path.parent)
     finally:
         beside.unlink(missing_ok=True)
-    return needed
 
 
 def _fill(
@@ -173,14 +217,13 @@ def _fill(
     examples: NextItemExamples,
     layers: Sequence[int],
     beside: Path,
-    header: bytes,
+    start: int,
     shapes: dict[str, tuple[int, ...]],
     *,
     normed: bool,
     autocast: bool,
     progress: Callable[[int, int], None],
 ) -> None:
-    start = len(header)
     states_NKH = np.memmap(beside, np.uint16, "r+", start, shapes["states"])
     users_ND = np.memmap(beside, np.uint16, "r+", start + states_NKH.nbytes, shapes["users"])
     device = teacher.item_table().device
@@ -228,21 +271,40 @@ def _positions(examples: NextItemExamples, rows: np.ndarray) -> np.ndarray:
     return np.repeat(starts, counts) + within
 
 
-def _header(shapes: dict[str, tuple[int, ...]], notes: dict[str, str]) -> bytes:
-    """The head of a safetensors file: its length in 8 bytes, then JSON, padded to a multiple of 8."""
+def _header(shapes: dict[str, tuple[int, ...]], notes: dict[str, str], *, seconds: float) -> bytes:
+    """The head of a safetensors file: its length in 8 bytes, then JSON, padded to a multiple of 8.
+
+    It is as long for one number of seconds as for another, so that it can be written last.
+    """
     entries, end = {}, 0
     for name, shape in shapes.items():
         begin, end = end, end + int(np.prod(shape)) * BYTES_A_NUMBER
         entries[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps({"__metadata__": notes, **entries}).encode()
+    text = json.dumps({"__metadata__": {**notes, "seconds": f"{seconds:012.3f}"}, **entries}).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
-def _require_room(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise ValueError(
-            f"The teacher's states need {needed / 2**30:.2f} GiB on the disk of {path.parent}, and {free / 2**30:.2f} "
-            'GiB are free: free some, or set teacher_states to "live", which runs the teacher at each step instead.'
-        )
+def _reserve(path: Path, needed: int) -> None:
+    """Make the file with all its room: a disk that fills up later can't take it away while the file is mapped."""
+    if shutil.disk_usage(path.parent).free < needed:  # before all that is free is taken from others
+        raise _no_room(path.parent, needed, errno.ENOSPC)
+    with path.open("wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, needed)
+            else:  # macOS can't reserve
+                file.truncate(needed)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise _no_room(path.parent, needed, error.errno) from error
+            raise
+
+
+def _no_room(directory: Path, needed: int, reason: int) -> ValueError:
+    free = shutil.disk_usage(directory).free
+    return ValueError(
+        f"The teacher's states need {needed / 2**30:.2f} GiB on the disk of {directory}, and {free / 2**30:.2f} "
+        f'GiB are free ({os.strerror(reason)}): free some, or set teacher_states to "live", which runs the teacher at '
+        "each step instead."
+    )

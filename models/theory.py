@@ -120,10 +120,10 @@ def stretched(teacher: LLMRecommender, step: Tensor) -> LLMRecommender:
 
     Args:
         teacher: a trained recommender, which stays as it is.
-        step: a scalar, or a matrix [H, H] that the update is multiplied by from the right.
+        step: a scalar, or a matrix [H, H] that the update is multiplied by from the right; on any device.
     """
     shallow = read_out(teacher, layer=1, normed=True)
-    shallow.decoder.layers[0] = _StretchedLayer(shallow.decoder.layers[0], step)
+    shallow.decoder.layers[0] = _StretchedLayer(shallow.decoder.layers[0], step.to(shallow.item_table()))
     return shallow.eval()
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 
+from models.device import best_device
 from models.processes import Processes
 from models.training_loop import Clock, Loop
 from models.training_record import HISTORY_POINTS, TrainingOutcome, TrainingRecord
@@ -120,7 +120,7 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
     state: Path | None = None,
 ) -> TrainingOutcome:
-    """Train the parameters of `model` that require a gradient, in place, on the GPU where there is one.
+    """Train the parameters of `model` that require a gradient, in place, on the `best_device`, where it stays.
 
     At the end the model holds the weights of its best validation (the last ones without `validate`). The same
     seed gives the same result on the CPU with the same number of threads.
@@ -128,9 +128,10 @@ def train(
     With `state`, a training that was killed goes on from the last state that it wrote, and ends as if it had not been:
     call it again with a model made as the first time.
 
-    Under `accelerate launch` all processes call this alike, and end with the same weights and outcome. Each trains on
-    its part of every batch; dropout aside, the result is that of one process, to rounding. The main process alone
-    validates, calls the callbacks and writes.
+    One process trains on one GPU, however many there are: use more by one process each, under `accelerate launch`.
+    There all processes call this alike, and end with the same weights and outcome. Each trains on its part of every
+    batch; dropout aside, the result is that of one process, to rounding. The main process alone validates, calls the
+    callbacks and writes.
 
     Args:
         model: its `forward(**examples.batch(rows))` returns a dict of scalars: `loss`, and any terms worth a curve.
@@ -143,8 +144,8 @@ def train(
             what `validate` returned. They may stop the training in `on_step_end` or `on_evaluate`. After a kill they
             hear only what comes after the state; the outcome's history holds all.
         state: a directory for this training alone, on a disk that all processes see; made where it is missing, and
-            removed at the end. A state of another training (configuration, seed, examples, model) or a damaged one is
-            not used, and the log says so.
+            removed at the end. A state of another training (configuration, seed, examples, model, loss, kind of
+            device) or a damaged one is not used, and the log says so.
 
     Raises:
         ValueError: if there is nothing to train, the processes can't share a batch equally or don't see the same
@@ -186,7 +187,7 @@ def train(
 
 
 def _arguments(config: TrainingConfig, steps: int, seed: int, directory: str) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=directory,
         max_steps=steps,
         learning_rate=config.learning_rate,
@@ -197,7 +198,7 @@ def _arguments(config: TrainingConfig, steps: int, seed: int, directory: str) ->
         adam_beta1=0.9,
         adam_beta2=0.999,
         adam_epsilon=1e-8,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=best_device().type == "cpu",
         bf16=config.precision == "bfloat16",
         seed=seed,
         logging_steps=math.ceil(steps / HISTORY_POINTS),
@@ -208,6 +209,10 @@ def _arguments(config: TrainingConfig, steps: int, seed: int, directory: str) ->
         disable_tqdm=True,
         ddp_broadcast_buffers=False,  # the item embeddings are one: large, and the same everywhere
     )
+    # DataParallel, which Trainer takes for several GPUs, cuts each tensor of a batch into equal parts, but a batch's
+    # tensors have unlike numbers of rows: users, positions, one
+    arguments._n_gpu = min(1, arguments.n_gpu)  # noqa: SLF001 (Trainer's own way to switch it off)
+    return arguments
 
 
 def _processes(arguments: TrainingArguments, batch_size: int) -> Processes:

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("slmrec.training")
 
-REMEDIES = "Try a learning rate 3 to 10 times smaller, more warmup_steps, or precision float32."
+REMEDIES = (
+    "Try a learning rate 3 to 10 times smaller, more warmup_steps, or precision float32. Where it is so at step 1, "
+    "check what the model starts from: the item embeddings, the backbone, a teacher."
+)
 
 
 class Loop(Trainer):
@@ -102,13 +105,16 @@ class Loop(Trainer):
         return self._batches
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        """The model's own `loss`; the terms of the whole batch are summed until the next log."""
+        """The model's own `loss`; the terms of the whole batch are summed until the next log.
+
+        The loss is checked last, so that the term that spoiled it is named. All are read from the device at once.
+        """
         terms: dict[str, Tensor] = model(**inputs["batch"])
-        values = torch.stack([term.detach().double() for term in terms.values()]).tolist()
-        share = float(inputs["batch"].get("share", 1.0))
+        of_rows = torch.as_tensor(inputs["batch"].get("share", 1.0), device=terms["loss"].device)
+        *values, share = torch.stack([value.detach().double() for value in (*terms.values(), of_rows)]).tolist()
         whole = self._processes.whole_batch(dict(zip(terms, values, strict=True)), inputs["weight"], share)
-        for name, value in whole.items():
-            self._require_finite(f"training's {name}", value)
+        for name, value in sorted(whole.items(), key=lambda term: term[0] == "loss"):
+            self._require_finite("loss" if name == "loss" else f"loss term {name}", value)
             self._term_sums[name] = self._term_sums.get(name, 0.0) + value
         self._steps_summed += 1
         return terms["loss"] if self._processes.count == 1 else terms["loss"] * inputs["weight"]

@@ -129,7 +129,9 @@ def fingerprint(
     """What has to be the same for a training to go on from a state, each part by its digest.
 
     Of the examples it reads the lengths and the first and last batch, of the model a sample of each tensor as it is
-    before the training, the frozen ones among them: another teacher or backbone makes another training.
+    before the training, the frozen ones among them: another teacher or backbone makes another training. So does
+    another loss: a module that has settings tells them by torch's `extra_repr`. Optimiser and random numbers of a GPU
+    mean nothing to a CPU.
     """
     rows = np.arange(len(examples))
     some = [examples.batch(some_rows) for some_rows in (rows[:16], rows[-16:])]
@@ -138,8 +140,10 @@ def fingerprint(
         "configuration": hashlib.sha256(json.dumps(dict(config), sort_keys=True).encode()).hexdigest(),
         "seed": str(seed),
         "number of processes": str(processes.count),
+        "kind of device": torch.device(processes.device).type,
         "set of examples": _digest_of({"lengths": lengths}.items(), *(batch.items() for batch in some)),
-        "model": _digest_of(model.named_parameters(), model.named_buffers()),
+        "architecture or loss": hashlib.sha256(repr(model).encode()).hexdigest(),
+        "set of weights": _digest_of(model.named_parameters(), model.named_buffers()),
     }
 
 

@@ -85,9 +85,25 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     home.write_atomically(file, b"new")
     assert file.read_bytes() == b"new"
     (tmp_path / "folder" / "full").mkdir(parents=True)
-    with pytest.raises(OSError, match="folder"):
+    with pytest.raises(ValueError, match=r"folder can't be written \(.*directory"):
         home.write_atomically(tmp_path / "folder", b"data")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path, monkeypatch):
+    """With a limit of the process's files, which the kernel refuses like a full disk."""
+    home.write_atomically(tmp_path / "file", b"old")
+    code = (
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom assets import home\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))\n"
+        "try:\n    home.write_atomically(Path(sys.argv[1]), b'0123456789')\n"
+        "except ValueError as error:\n    print(error)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "file"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert f"{tmp_path / 'file'} can't be written (File too large): see that its disk has room" in shown
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
 def test_a_written_file_has_the_mode_of_any_other(tmp_path):

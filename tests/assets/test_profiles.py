@@ -82,6 +82,10 @@ def test_the_launchpads_overrides_win() -> None:
         ({"student": {"model": {"layers": 12}}}, "the student has 12 layers and its teacher 8"),
         ({"teacher": {"model": {"layers": 12}}}, "the teacher wants 12 layers of a backbone of 8"),
         ({"teacher": {"model": {"objective": "last"}}}, "one objective"),
+        ({"teacher": {"model": {"max_items": 10}}}, "the teacher reads 10 items and the student 30.* same max_items"),
+        ({"studies": {"depths": [0, 2]}}, r"depths must be different numbers, each at least 1, not \(0, 2\)"),
+        ({"studies": {"depths": [2, 9]}}, "depth_study wants 9 layers of a backbone of 8"),
+        ({"studies": {"seeds": [-1]}}, "seeds must be different numbers, each at least 0"),
         ({"sasrec": {"modle": {}}}, r"sasrec\.modle"),
         ({"evaluation": {"candidates": 0}}, r"evaluation\.candidates"),
         ({"seed": "soon"}, "seed"),
@@ -91,6 +95,17 @@ def test_a_bad_value_is_named(overrides: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load_profile("sample", None, overrides)
     assert str(SHIPPED / "sample.yaml") in str(caught.value)
+
+
+def test_a_student_without_teacher_may_read_other_histories() -> None:
+    alone = {"lambda_cos": 0, "lambda_norm": 0, "lambda_kl": 0}
+    overrides = {"teacher": {"model": {"max_items": 10}}, "student": {"distillation": alone}}
+    student = load_profile("sample", None, overrides).student
+    assert (student.looks_at_teacher, student.keeps_states) == (False, False)
+    for way in ({"start": "teacher"}, {"layers": "influence"}, {"lambda_kl": 1}):
+        overrides["student"] = {"distillation": {**alone, **way}}
+        with pytest.raises(ValueError, match="give both the same max_items"):
+            load_profile("sample", None, overrides)
 
 
 def test_an_unknown_profile_lists_those_there_are() -> None:

@@ -110,6 +110,49 @@ def test_a_new_materialisation_is_a_new_run(client):
     assert [run.info.status for run in runs(client, "repeated")] == ["FINISHED", "FINISHED"]
 
 
+def test_what_a_killed_process_left_running_is_killed_with_all_beneath_it(client):
+    """kill -9 leaves no time to say so; the next run of the asset does."""
+    experiment = ensure_experiment(client, "left")
+    tags = {"slmrec.dagster_root_run": "gone", "slmrec.asset": "student", "slmrec.partition": "cloth"}
+
+    def left(status="RUNNING", **changes):
+        run_id = client.create_run(experiment, tags={**tags, **changes}).info.run_id
+        client.update_run(run_id, status=status)
+        return run_id
+
+    dead, failed = left(), left("FAILED")
+    cell = left(**{"slmrec.asset": "student/cell", "mlflow.parentRunId": dead})
+    deeper = left(**{"slmrec.asset": "student/cell/part", "mlflow.parentRunId": cell})
+    finished = left("FINISHED", **{"slmrec.asset": "student/done", "mlflow.parentRunId": dead})
+    of_others = [left(**{"slmrec.asset": "teacher"}), left(**{"slmrec.partition": "movie"})]
+    seen = {}
+    launch(lambda run: seen.update({one.info.run_id: one.info.status for one in runs(client, "left")}), "left")
+    new = seen.keys() - {dead, failed, cell, deeper, finished, *of_others}
+    assert {seen[run_id] for run_id in (dead, cell, deeper)} == {"KILLED"}
+    assert (seen[failed], seen[finished], {seen[run_id] for run_id in new}) == ("FAILED", "FINISHED", {"RUNNING"})
+    assert {client.get_run(run_id).info.status for run_id in of_others} == {"RUNNING"}
+    assert client.get_run(dead).info.end_time
+
+
+def test_a_run_that_is_gone_on_with_runs_again_and_what_was_left_beneath_it_does_not(client):
+    """A Dagster retry of what was killed: the same run, until then RUNNING."""
+    attempts, beneath = [], []
+
+    def vanish_once(run):
+        attempts.append(run.run_id)
+        if len(attempts) == 1:
+            tags = {"slmrec.asset": "student/cell", "mlflow.parentRunId": run.run_id}
+            beneath.append(client.create_run(ensure_experiment(client, "vanished"), tags=tags).info.run_id)
+            run.end = lambda *_: None  # as if there had been no time
+            raise ValueError("gone")
+        attempts.append(client.get_run(run.run_id).info.status)
+
+    launch(vanish_once, "vanished", retries=1)
+    (run_id,) = {run.info.run_id for run in runs(client, "vanished")} - set(beneath)
+    assert attempts == [run_id, run_id, "RUNNING"]
+    assert [client.get_run(one).info.status for one in (run_id, *beneath)] == ["FINISHED", "KILLED"]
+
+
 def test_an_interruption_is_no_failure(client):
     def interrupt(run):
         raise KeyboardInterrupt

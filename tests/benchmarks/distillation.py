@@ -98,6 +98,13 @@ def _with_answers(
     examples: NextItemExamples, teacher: LLMRecommender, layers: tuple[int, ...], path: Path
 ) -> DistilledExamples:
     write_teacher_states(
-        teacher, examples, layers, path, normed=True, autocast=False, progress=lambda _done, _all: None
+        teacher,
+        examples,
+        layers,
+        path,
+        identity="benchmark",
+        normed=True,
+        autocast=False,
+        progress=lambda _done, _all: None,
     )
-    return DistilledExamples(examples, TeacherStates.open(path), layers, normed=True)
+    return DistilledExamples(examples, TeacherStates.open(path, "benchmark"), layers, normed=True)

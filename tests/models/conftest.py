@@ -1,4 +1,4 @@
-"""What the tests of `models/` share: one thread, and a data set so plain that any sequential model must learn it."""
+"""What the tests of `models/` share: the CPU, one thread, and a data set so plain that any model must learn it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import pytest
 import torch
 
 from models.sequences import Sequences
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _on_the_cpu() -> Iterator[None]:
+    """Whatever the machine has: the tests know the CPU's numbers. `test_device.py` alone looks at a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
@@ -175,17 +175,25 @@ def test_local_refuses_what_is_no_backbone(
 
 
 def test_shards_are_copied_with_their_index(scratch: Path, tmp_path: Path) -> None:
-    path = copy_without(scratch, tmp_path / "given", drop="model.safetensors")
-    tensors = load_file(scratch / "model.safetensors")
-    names = sorted(tensors)
-    index = {name: f"model-{1 + number % 2}.safetensors" for number, name in enumerate(names)}
-    for shard in set(index.values()):
-        save_file({name: tensors[name] for name in names if index[name] == shard}, path / shard)
-    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    path = tmp_path / "given"
+    path.mkdir()
+    for name, content in sharded(scratch).items():
+        (path / name).write_bytes(content)
     build_backbone(BackboneConfig(source="local", path=path), list, tmp_path / "backbone", seed=0)
-    whole, sharded = load_decoder(scratch), load_decoder(tmp_path / "backbone")
+    whole, in_shards = load_decoder(scratch), load_decoder(tmp_path / "backbone")
     for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, sharded.state_dict()[name])
+        assert torch.equal(tensor, in_shards.state_dict()[name])
+
+
+def sharded(source: Path) -> dict[str, bytes]:
+    """The files of a backbone whose weights lie in two shards with an index."""
+    tensors = load_file(source / "model.safetensors")
+    index = {name: f"model-{1 + number % 2}.safetensors" for number, name in enumerate(sorted(tensors))}
+    shards = {
+        shard: save({name: tensors[name] for name in index if index[name] == shard}) for shard in set(index.values())
+    }
+    kept = {name: (source / name).read_bytes() for name in ("config.json", "tokenizer.json")}
+    return {**kept, **shards, "model.safetensors.index.json": json.dumps({"weight_map": index}).encode()}
 
 
 def test_parameters_are_counted_from_the_headers(scratch: Path) -> None:
@@ -196,9 +204,16 @@ def test_parameters_are_counted_from_the_headers(scratch: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hub(scratch: Path) -> Iterator[tuple[str, list[str]]]:
-    """A server that speaks the hub's protocol for one repository: its address, and what was asked of it."""
-    files = {path.name: path.read_bytes() for path in scratch.iterdir()}
-    files |= {"pytorch_model.bin": b"pickle", "modeling_evil.py": b"raise SystemExit"}
+    """A server that speaks the hub's protocol for two repositories: its address, and what was asked of it.
+
+    `owner/sharded` has its weights in two files with an index, and once more in one that the index doesn't name.
+    """
+    whole = {path.name: path.read_bytes() for path in scratch.iterdir()}
+    whole |= {"pytorch_model.bin": b"pickle", "modeling_evil.py": b"raise SystemExit", "other.safetensors": b"other"}
+    repositories = {
+        "owner/name": whole,
+        "owner/sharded": {**sharded(scratch), "consolidated.safetensors": whole["model.safetensors"]},
+    }
     asked: list[str] = []
 
     class Hub(BaseHTTPRequestHandler):
@@ -211,9 +226,11 @@ def hub(scratch: Path) -> Iterator[tuple[str, list[str]]]:
 
         def answer(self, *, body: bool) -> None:
             path = self.path.split("?")[0]
-            name = path.removeprefix(f"/owner/name/resolve/{REVISION}/")
+            repository = next((name for name in repositories if f"/{name}/" in path), None)
+            files = repositories[repository] if repository else {}
+            name = path.removeprefix(f"/{repository}/resolve/{REVISION}/")
             headers, status = {"X-Repo-Commit": REVISION}, 200
-            if path == f"/api/models/owner/name/tree/{REVISION}":
+            if path == f"/api/models/{repository}/tree/{REVISION}":
                 content = json.dumps(
                     [
                         {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
@@ -226,7 +243,7 @@ def hub(scratch: Path) -> Iterator[tuple[str, list[str]]]:
                 headers["ETag"] = f'"{hashlib.sha1(content).hexdigest()}"'
             else:
                 content, status = b"{}", 404
-                headers["X-Error-Code"] = "RepoNotFound" if "owner/name" not in path else "RevisionNotFound"
+                headers["X-Error-Code"] = "RevisionNotFound" if repository else "RepoNotFound"
             self.send_response(status)
             for key, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(key, value)
@@ -262,12 +279,17 @@ json.dump(errors, sys.stdout)
 
 @pytest.fixture(scope="module")
 def downloads(hub: tuple[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """Where three backbones should lie (there, no such repository, no such revision), and the words of each error.
+    """Where four backbones should lie (there, no such repository or revision, in shards), and the words of each error.
 
     In a process of its own: the hub's address is read from the environment once.
     """
     parent = tmp_path_factory.mktemp("hub")
-    wanted = [("owner/name", REVISION), ("owner/other", REVISION), ("owner/name", "f" * 40)]
+    wanted = [
+        ("owner/name", REVISION),
+        ("owner/other", REVISION),
+        ("owner/name", "f" * 40),
+        ("owner/sharded", REVISION),
+    ]
     builds = [(*pair, str(parent / f"backbone{number}")) for number, pair in enumerate(wanted)]
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     environment |= {
@@ -296,7 +318,25 @@ def test_hub_takes_the_pinned_safe_files_only(
     assert {path.name for path in (parent / "backbone0").iterdir()} == names
     for name in names:
         assert (parent / "backbone0" / name).read_bytes() == (scratch / name).read_bytes()
-    assert {path.rsplit("/", 1)[1] for path in hub[1] if "/resolve/" in path} == names
+    assert resolved(hub[1], "owner/name") == names
+
+
+def test_hub_takes_the_shards_of_the_index_and_no_second_copy(
+    scratch: Path, hub: tuple[str, list[str]], downloads: tuple[Path, list[str]]
+) -> None:
+    parent, errors = downloads
+    assert errors[3] == ""
+    names = set(sharded(scratch))
+    assert {path.name for path in (parent / "backbone3").iterdir()} == names
+    assert resolved(hub[1], "owner/sharded") == names
+    whole, in_shards = load_decoder(scratch), load_decoder(parent / "backbone3")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, in_shards.state_dict()[name])
+
+
+def resolved(asked: list[str], repository: str) -> set[str]:
+    """The files of a repository that were asked for."""
+    return {path.rsplit("/", 1)[1] for path in asked if path.startswith(f"/{repository}/resolve/")}
 
 
 def test_hub_says_what_is_not_there(downloads: tuple[Path, list[str]]) -> None:
@@ -304,4 +344,4 @@ def test_hub_says_what_is_not_there(downloads: tuple[Path, list[str]]) -> None:
     assert errors[1].startswith("There is no owner/other at revision")
     assert "check the name, or set HF_TOKEN" in errors[1]
     assert "check the revision" in errors[2]
-    assert [path.name for path in parent.iterdir()] == ["backbone0"]
+    assert sorted(path.name for path in parent.iterdir()) == ["backbone0", "backbone3"]

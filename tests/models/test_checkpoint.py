@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models import checkpoint
-from models.checkpoint import load_recommender, read_provenance, read_training, save_recommender
+from models.checkpoint import load_recommender, read_provenance, read_training, save_recommender, staged_directory
 from models.popularity import Popularity
 from models.recommender import EmbeddingRecommender
 from models.sasrec import SASRec, SASRecConfig
@@ -152,9 +154,38 @@ def test_missing_directory(tmp_path: Path) -> None:
 
 def test_interrupted_between_the_renames_names_the_way_back(popularity: Popularity, tmp_path: Path) -> None:
     save_recommender(popularity, tmp_path / "model", {})
-    (tmp_path / "model").rename(tmp_path / ".model.abc.previous")
-    with pytest.raises(FileNotFoundError, match=r"rename .*\.model\.abc\.previous back"):
+    (tmp_path / "model").rename(tmp_path / f".model.{32 * 'a'}.previous")
+    with pytest.raises(FileNotFoundError, match=r"rename .*\.model\.a+\.previous back"):
         load_recommender(tmp_path / "model")
+
+
+def test_what_killed_saves_left_behind_is_removed_and_nothing_else(popularity: Popularity, tmp_path: Path) -> None:
+    mine = [f".model.{32 * digit}.{kind}" for digit in "0f" for kind in ("staged", "previous")]
+    others = [f".model.s1.{32 * '0'}.staged", f".other.{32 * '0'}.staged", ".model.mine.staged", "model.staged"]
+    for name in (*mine, *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+    save_recommender(popularity, tmp_path / "model", {})
+    assert {path.name for path in tmp_path.iterdir()} == {"model", *others}
+
+
+def test_a_killed_save_leaves_one_directory_until_the_next(popularity: Popularity, tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        with staged_directory(tmp_path / "model"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".staged"]
+    save_recommender(popularity, tmp_path / "model", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_it_is_loaded_to_where_models_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device stands for a GPU."""
+    save_recommender(SASRec(5, SASRecConfig(d=8)), tmp_path / "model", {})
+    monkeypatch.setattr(checkpoint, "best_device", lambda: torch.device("meta"))
+    loaded = load_recommender(tmp_path / "model")
+    assert {tensor.device.type for tensor in (*loaded.parameters(), *loaded.buffers())} == {"meta"}
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

@@ -15,7 +15,9 @@ from tests.models.decoders import make_decoder
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_refused_without_cuda(bits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before gigabytes have been read."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("models.decoder._read_tensors", lambda *_: pytest.fail("the tensors were read"))
     with pytest.raises(ValueError, match=f"quantization {bits} needs a CUDA device, and there is none: set it to none"):
         load_decoder(make_decoder(tmp_path / "llama", "llama"), (1,), bits)
 
@@ -55,13 +57,12 @@ def test_the_chosen_layers_go_to_the_device_through_transformers(
 
     def from_pretrained(cls: type, *args: Any, **options: Any) -> PreTrainedModel:
         asked.update(options)
-        return inner(cls, *args, **{**options, "quantization_config": None})
+        return inner(cls, *args, **{**options, "quantization_config": None, "device_map": None})
 
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(from_pretrained))
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: "cpu")
     loaded = load_decoder(directory, (2, 4), "4bit")
     assert asked["quantization_config"].to_dict() == bits_and_bytes("4bit").to_dict()
-    assert asked["device_map"] == {"": "cpu"}
+    assert asked["device_map"] == {"": torch.device("cuda", 0)}
     assert not any("embed_tokens" in name and tensor.shape[0] > 1 for name, tensor in asked["state_dict"].items())
     assert loaded.config.to_dict() == plain.config.to_dict()
     state = loaded.state_dict()

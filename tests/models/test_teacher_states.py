@@ -1,3 +1,8 @@
+import errno
+import os
+import resource
+import signal
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +17,16 @@ from models.distillation import Distillation, DistillationConfig
 from models.fitting import Course, Ingredients, fit_student
 from models.llm_recommender import LLMRecommender, LLMRecommenderConfig, LoraSettings, NextItemExamples
 from models.sequences import Sequences
-from models.teacher_states import DistilledExamples, TeacherStates, positions_of, write_teacher_states
+from models.teacher_states import (
+    DistilledExamples,
+    TeacherStates,
+    positions_of,
+    teacher_answers,
+    write_teacher_states,
+)
 from models.training import TrainingConfig
 
+ONE = "one-teacher"
 N_ITEMS = 20
 TEACHER = LLMRecommenderConfig(layers=4, max_items=5, tuned=LoraSettings(rank=2, alpha=4, dropout=0.0))
 
@@ -52,13 +64,26 @@ def make(config: LLMRecommenderConfig, backbone: Path, items: Tensor, seed: int)
     return recommender
 
 
-def write(teacher: LLMRecommender, sequences: Sequences, path: Path, normed: bool = True) -> TeacherStates:
+def write(
+    teacher: LLMRecommender,
+    sequences: Sequences,
+    path: Path,
+    *,
+    identity: str = ONE,
+    normed: bool = True,
+) -> TeacherStates:
     examples = NextItemExamples(sequences, teacher.settings)
-    size = write_teacher_states(
-        teacher, examples, (2, 4), path, normed=normed, autocast=False, progress=lambda done, total: None
+    write_teacher_states(
+        teacher,
+        examples,
+        (2, 4),
+        path,
+        identity=identity,
+        normed=normed,
+        autocast=False,
+        progress=lambda done, total: None,
     )
-    assert size == path.stat().st_size
-    return TeacherStates.open(path)
+    return TeacherStates.open(path, identity)
 
 
 @pytest.mark.parametrize("objective", ["last", "all_positions"])
@@ -135,16 +160,118 @@ def test_states_of_other_examples_or_of_the_other_kind_are_refused(
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "states").write_bytes(damage)
     with pytest.raises(ValueError, match="materialise teacher_states again"):
-        TeacherStates.open(tmp_path / "states")
+        TeacherStates.open(tmp_path / "states", ONE)
+    assert TeacherStates.find(tmp_path / "states", ONE) is None
+
+
+def test_a_file_that_was_cut_off_is_refused(
+    backbone: Path, items: Tensor, sequences: Sequences, tmp_path: Path
+) -> None:
+    write(make(TEACHER, backbone, items, 0), sequences, tmp_path / "states")
+    with (tmp_path / "states").open("r+b") as file:
+        file.truncate((tmp_path / "states").stat().st_size - 2)
+    with pytest.raises(ValueError, match="holds no whole teacher states"):
+        TeacherStates.open(tmp_path / "states", ONE)
+
+
+def test_the_file_itself_says_whose_answers_it_holds(
+    backbone: Path, items: Tensor, sequences: Sequences, tmp_path: Path
+) -> None:
+    """Whatever a record of an earlier run says."""
+    path = tmp_path / "states"
+    assert TeacherStates.find(path, ONE) is None
+    with pytest.raises(ValueError, match=r"There is no .*states: materialise teacher_states"):
+        TeacherStates.open(path, ONE)
+    first = write(make(TEACHER, backbone, items, 0), sequences, path)
+    found = TeacherStates.find(path, ONE)
+    assert found is not None
+    assert found.seconds == first.seconds > 0
+    write(make(TEACHER, backbone, items, 9), sequences, path, identity="another-teacher")
+    assert TeacherStates.find(path, ONE) is None
+    with pytest.raises(
+        ValueError, match=r"another teacher, .*\(another-teacher, not one-teacher\): materialise teacher_states again"
+    ):
+        TeacherStates.open(path, ONE)
+
+
+def test_a_killed_pass_leaves_the_old_file_and_no_more_than_one_beside_it(
+    backbone: Path, items: Tensor, sequences: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = make(TEACHER, backbone, items, 0)
+    write(teacher, sequences, tmp_path / "states")
+    with monkeypatch.context() as killing:
+        killing.setattr("models.teacher_states._fill", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        for _ in range(2):
+            pid = os.fork()
+            if pid == 0:
+                write(teacher, sequences, tmp_path / "states", identity="another")
+            os.waitpid(pid, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".states.partial", "states"]
+    TeacherStates.open(tmp_path / "states", ONE)
+    write(teacher, sequences, tmp_path / "states", identity="another")
+    assert [path.name for path in tmp_path.iterdir()] == ["states"]
+
+
+def test_the_room_is_taken_before_the_teacher_runs(
+    backbone: Path, items: Tensor, sequences: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file would end the process with SIGBUS where the disk fills up meanwhile."""
+    taken = []
+
+    def look_first(*arguments: object, **options: bool) -> tuple[Tensor, Tensor]:
+        (beside,) = tmp_path.iterdir()
+        taken.append((512 * beside.stat().st_blocks, beside.stat().st_size))
+        return teacher_answers(*arguments, **options)
+
+    monkeypatch.setattr("models.teacher_states.teacher_answers", look_first)
+    size = write(make(TEACHER, backbone, items, 0), sequences, tmp_path / "states").states.nbytes
+    assert taken[0][0] >= taken[0][1] > size
 
 
 def test_a_disk_that_is_too_small_is_said_so_before_the_teacher_runs(
     backbone: Path, items: Tensor, sequences: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.teacher_states.shutil.disk_usage", lambda path: type("Disk", (), {"free": 100})())
-    with pytest.raises(ValueError, match=r'GiB are free: free some, or set teacher_states to "live"'):
+    """What a killed process has left there isn't counted as taken."""
+    there: list[Path] = []
+
+    def nearly_full(path: Path) -> object:
+        there.extend(path.iterdir())
+        return type("Disk", (), {"free": 100})()
+
+    (tmp_path / ".states.partial").touch()
+    monkeypatch.setattr("models.teacher_states.shutil.disk_usage", nearly_full)
+    with pytest.raises(
+        ValueError, match=r'GiB are free \(No space left on device\): free some, or set teacher_states to "live"'
+    ):
+        write(make(TEACHER, backbone, items, 0), sequences, tmp_path / "states")
+    assert there == list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_in_between_is_said_so_too(
+    backbone: Path, items: Tensor, sequences: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ValueError, match=r"GiB are free \(No space left on device\): free some"):
         write(make(TEACHER, backbone, items, 0), sequences, tmp_path / "states")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_of_the_systems_on_files_is_no_crash(
+    backbone: Path, items: Tensor, sequences: Sequences, tmp_path: Path
+) -> None:
+    teacher = make(TEACHER, backbone, items, 0)
+    size = write(teacher, sequences, tmp_path / "states").states.nbytes
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(ValueError, match=r"\(File too large\): free some, or set teacher_states to \"live\""):
+            write(teacher, sequences, tmp_path / "states", identity="another")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["states"]
 
 
 def test_a_teacher_that_is_not_finite_leaves_no_file(
@@ -177,3 +304,33 @@ def test_a_student_trained_on_kept_answers_comes_out_like_one_trained_on_live_on
         losses.append([point["loss"] for point in outcome.history])
     assert losses[1] == pytest.approx(losses[0], rel=5e-3)
     assert losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_teacher_whose_answers_are_kept_takes_no_memory_while_its_student_trains(
+    backbone: Path, items: Tensor, sequences: Sequences, tmp_path: Path, kept: bool
+) -> None:
+    seen: list[weakref.ref[LLMRecommender]] = []
+
+    def made() -> LLMRecommender:
+        teacher = make(TEACHER, backbone, items, 0)
+        seen.append(weakref.ref(teacher))
+        return teacher
+
+    states = write(make(TEACHER, backbone, items, 0), sequences, tmp_path / "states") if kept else None
+    alive = []
+
+    def validate(_: LLMRecommender) -> dict[str, float]:
+        alive.append(seen[0]() is not None)
+        return {"ndcg_at_10": 0.5}
+
+    fit_student(
+        Ingredients(sequences, N_ITEMS, items, backbone),
+        replace(TEACHER, layers=2),
+        TrainingConfig(learning_rate=0.005, max_steps=1, batch_size=64, evaluate_every=1),
+        Course(seed=0, validate=validate),
+        distillation=DistillationConfig(blocks=2),
+        teacher=made(),
+        states=states,
+    )
+    assert alive == [not kept]

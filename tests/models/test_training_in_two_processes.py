@@ -21,9 +21,13 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.distillation import Distillation, DistillationConfig, OnlineDistillation
+from models.llm_recommender import NextItemExamples
 from models.sasrec import SASRec, SASRecConfig, SASRecExamples
 from models.sequences import Sequences
-from models.training import TrainingConfig, train
+from models.teacher_states import DistilledExamples, TeacherStates, write_teacher_states
+from models.training import Examples, TrainingConfig, train
+from tests.models.recommenders import N_ITEMS, exact_norms, random_backbone, recommender_on
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-10
@@ -81,6 +85,50 @@ def trained(
     )
 
 
+WAYS = ("cached", "online")
+
+
+class InFull:
+    """A distillation's examples with their share in float64, as above."""
+
+    def __init__(self, examples: Examples, targets: np.ndarray) -> None:
+        self.examples, self.lengths, self.mean_targets = examples, examples.lengths, targets.mean()
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        batch = self.examples.batch(rows)
+        share = len(batch["targets"]) / (len(rows) * self.mean_targets)
+        return batch | {"share": torch.tensor(share, dtype=torch.float64)}
+
+
+def distilled(directory: Path, way: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A float64 student taught by a file of states, or together with its teacher: the outcome and the weights."""
+    backbone, path = directory / "backbone", directory / "states"
+    if not backbone.exists():
+        random_backbone(backbone)
+    teacher, student = (recommender_on(backbone, layers=n, objective="all_positions").double() for n in (4, 2))
+    rng = np.random.default_rng(5)
+    rows = [rng.integers(1, N_ITEMS + 1, length).tolist() for length in rng.integers(2, 10, 63)]
+    examples: Any = NextItemExamples(Sequences.from_lists(rows), student.settings)
+    targets, pair = examples.lengths, None
+    config = DistillationConfig(blocks=2, lambda_kl=0.1)
+    if way == "online":
+        pair = OnlineDistillation(student, teacher, config, detached=False, seed=0)
+    else:
+        pair = Distillation(student, teacher, config, seed=0, cached=True)
+        kept = {"identity": "its", "normed": True, "autocast": False, "progress": lambda *_: None}
+        if not path.exists():
+            write_teacher_states(teacher, examples, pair.teacher_ends, path, **kept)
+        examples = DistilledExamples(examples, TeacherStates.open(path, "its"), pair.teacher_ends, normed=True)
+    with pytest.MonkeyPatch.context() as patch:
+        exact_norms(patch)
+        training = TrainingConfig(learning_rate=0.01, max_steps=14, batch_size=6)
+        outcome = train(pair, InFull(examples, targets), training, seed=1)
+    return asdict(outcome), {name: p.detach().clone() for name, p in pair.named_parameters() if p.requires_grad}
+
+
 def main(directory: Path) -> None:
     """What every process does; the files say what it came to.
 
@@ -107,6 +155,11 @@ def main(directory: Path) -> None:
     with pytest.raises(ValueError, match="a disk that all of them see"):
         trained(of_my_own)
 
+    for way in WAYS:
+        outcome, weights = distilled(directory / "distilled", way)
+        (directory / f"{way}{rank}.json").write_text(json.dumps(outcome), encoding="utf-8")
+        save_file(weights, directory / f"{way}{rank}.safetensors")
+
     with pytest.raises(ValueError, match=r"batch_size counts the rows of all processes.*make it a multiple of 2"):
         trained(directory / "odd", batch_size=7)
     dist.destroy_process_group()
@@ -116,6 +169,8 @@ def main(directory: Path) -> None:
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory into which both processes have written what they came to."""
     directory = tmp_path_factory.mktemp("two")
+    (directory / "distilled").mkdir()
+    distilled(directory / "distilled", "cached")  # the processes find the backbone and the teacher's states
     launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0"
     options = "--mixed_precision no --dynamo_backend no"
     on_the_cpu = {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -149,6 +204,25 @@ def test_two_processes_give_the_result_of_one(launched: Path, tmp_path: Path, ra
         torch.testing.assert_close(weights_of_both[name], weights, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_distil_as_one_does(launched: Path, way: str, rank: int) -> None:
+    alone, weights_alone = distilled(launched / "distilled", way)
+    both = json.loads((launched / f"{way}{rank}.json").read_text(encoding="utf-8"))
+    terms = {"loss", "ce", "ms", "cos", "norm", "kl"} | ({"teacher_ce"} if way == "online" else set())
+    assert alone["history"][0].keys() == terms | {"step", "epoch", "seconds"}
+    for name in sorted(terms):
+        curves = [[point[name] for point in outcome["history"]] for outcome in (alone, both)]
+        assert len(curves[0]) == 14, (
+            "the last three rows of an epoch are a step too: 2 for one process, 1 for the other"
+        )
+        np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
+    weights_of_both = load_file(launched / f"{way}{rank}.safetensors")
+    assert any(name.startswith("teacher.") for name in weights_alone) == (way == "online")
+    for name, weights in weights_alone.items():
+        torch.testing.assert_close(weights_of_both[name], weights, rtol=0, atol=100 * TOLERANCE, msg=name)
+
+
 def test_each_process_drops_other_units(launched: Path) -> None:
     drawn = [json.loads((launched / f"outcome{rank}.json").read_text(encoding="utf-8"))["drawn"] for rank in (0, 1)]
     assert drawn[0] != drawn[1]
@@ -156,7 +230,7 @@ def test_each_process_drops_other_units(launched: Path) -> None:
 
 def test_no_state_is_left(launched: Path) -> None:
     assert {path.suffix for path in launched.iterdir()} == {"", ".json", ".safetensors"}
-    assert [path.name for path in launched.iterdir() if not path.suffix] == ["apart0"]
+    assert {path.name for path in launched.iterdir() if not path.suffix} == {"apart0", "distilled"}
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from models.distillation import Distillation, DistillationConfig
 from models.llm_recommender import LLMRecommender, LLMRecommenderConfig, NextItemExamples
 from models.sasrec import SASRec, SASRecConfig, SASRecExamples
 from models.sequences import Sequences
+from models.teacher_states import DistilledExamples, TeacherStates, write_teacher_states
 from models.training import Examples, TrainingConfig, TrainingOutcome, train
 from models.training_state import StateDirectory
 
@@ -64,6 +65,20 @@ def distillation(directory: Path) -> Made:
     teacher = LLMRecommender.from_backbone(LLMRecommenderConfig(layers=2, max_items=8), backbone, items_VD, seed=1)
     pair = Distillation(student, teacher, DistillationConfig(blocks=1, lambda_norm=0.01), seed=0)
     return pair, NextItemExamples(sequences(), settings)
+
+
+def cached_distillation(directory: Path) -> Made:
+    """The same with the teacher's answers from a file."""
+    pair, examples = distillation(directory)
+    assert isinstance(pair, Distillation)
+    assert isinstance(examples, NextItemExamples)
+    assert pair.teacher is not None
+    path = directory / "states"
+    if not path.exists():
+        kept = {"identity": "its", "normed": True, "autocast": False, "progress": lambda *_: None}
+        write_teacher_states(pair.teacher, examples, pair.teacher_ends, path, **kept)
+    cached = Distillation(pair.student, pair.teacher, pair.settings, seed=0, cached=True)
+    return cached, DistilledExamples(examples, TeacherStates.open(path, "its"), pair.teacher_ends, normed=True)
 
 
 def validate(model: nn.Module) -> dict[str, float]:
@@ -144,7 +159,8 @@ DEATHS: dict[str, tuple[list[Callable[[], TrainerCallback | None]], int | None]]
     "twice": ([lambda: DiesAt(8), lambda: DiesAt(17)], 15),
 }
 """What happens, time after time, and the step of the state from which the training can go on."""
-CASES = [("sasrec", death) for death in DEATHS] + [("distillation", "in the middle of an epoch")]
+MODELS = ("sasrec", "distillation", "cached_distillation")
+CASES = [("sasrec", death) for death in DEATHS] + [(model, "in the middle of an epoch") for model in MODELS[1:]]
 
 
 def main(directory: Path) -> None:
@@ -180,7 +196,7 @@ def dead(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(dead: Path) -> dict[str, tuple[TrainingOutcome, list[torch.Tensor]]]:
-    return {name: trained(globals()[name](dead)) for name in ("sasrec", "distillation")}
+    return {name: trained(globals()[name](dead)) for name in MODELS}
 
 
 @pytest.mark.parametrize(("model", "death"), CASES)

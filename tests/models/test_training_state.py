@@ -178,10 +178,12 @@ def test_a_fingerprint_tells_what_is_another_training() -> None:
         (marks(linear(), shorter), {"set of examples"}),
         (marks(linear(), other_last), {"set of examples"}),
         (marks(linear(), other_lengths), {"set of examples"}),
-        (marks(linear(2.0), rows), {"model"}),
-        (marks(linear().requires_grad_(False), rows), {"model"}),
-        (marks(linear().double(), rows), {"model"}),
-        (marks(nn.Linear(2, 300), rows), {"model"}),
+        (marks(linear(), rows, processes=Processes(device="cuda:1")), {"kind of device"}),
+        (marks(linear(2.0), rows), {"set of weights"}),
+        (marks(linear().requires_grad_(False), rows), {"set of weights"}),
+        (marks(linear().double(), rows), {"set of weights"}),
+        (marks(nn.Linear(2, 300), rows), {"set of weights", "architecture or loss"}),
+        (marks(nn.Sequential(nn.Dropout(0.1)), rows), {"set of weights", "architecture or loss"}),
     ]:
         assert {part for part in same if changed[part] != same[part]} == parts
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from safetensors import safe_open
 
 from evaluation.records import read_records
 from models.checkpoint import load_recommender
@@ -96,7 +97,9 @@ def test_what_the_checks_found_can_be_read_without_dagster(finished: Workplace) 
 
 
 def test_the_teacher_was_run_once_for_all_of_the_students_steps(finished: Workplace) -> None:
-    states = TeacherStates.open(finished.home / "checkpoints/tiny/teacher_states/states.safetensors")
+    path = finished.home / "checkpoints/tiny/teacher_states/states.safetensors"
+    with safe_open(path, framework="np") as file:
+        states = TeacherStates.open(path, file.metadata()["identity"])
     train = pl.read_parquet(finished.home / "tables/splits/tiny.parquet").filter(pl.col("split") == "train")
     supervised = train["history"].list.len().clip(upper_bound=10).sum()
     assert len(states.states) == supervised
@@ -125,6 +128,7 @@ def test_the_report_is_there(finished: Workplace) -> None:
     html = (finished.home / "reports/tiny/report.html").read_text()
     assert "Synthetic data" in html
     assert "<svg" in html
+    assert "make studies DOMAIN=tiny PROFILE=tiny" in html
 
 
 def test_no_pickle_is_left_anywhere(finished: Workplace) -> None:
