@@ -18,6 +18,7 @@ from assets.home import write_atomically
 from assets.mlflow_store import dagster_run_url
 from assets.provenance import Checkpoint, require_same_data
 from assets.resources import Home, ProfileResource
+from assets.studies.record import STUDIES, read_study
 from assets.tracking import MLflowTracking
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from evaluation.data_section import DataQuality
     from evaluation.records import CostRecord, ResultRecord
     from evaluation.records import Provenance as RecordProvenance
-    from evaluation.studies import Judged
+    from evaluation.studies import Judged, StudyRecord
     from models.recommender import Recommender
 
 GROUP = "results"
@@ -93,7 +94,14 @@ def main_results(
     return table
 
 
-@asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"html"}, owners=OWNERS, io_manager_key="records")
+@asset(
+    deps=STUDIES,
+    partitions_def=DOMAINS,
+    group_name=GROUP,
+    kinds={"html"},
+    owners=OWNERS,
+    io_manager_key="records",
+)
 def evaluation_report(
     context: AssetExecutionContext,
     home: Home,
@@ -102,7 +110,7 @@ def evaluation_report(
     dataset_statistics: DatasetStatistics,
     preparation: Preparation,
 ) -> Report:
-    """One HTML file that opens without a network: tables, curves, a bar chart, and each number's provenance."""
+    """One HTML file that opens without a network: tables, curves, bar charts, the studies, each number's provenance."""
     from evaluation.records import read_records
     from evaluation.report import render_report
 
@@ -118,6 +126,7 @@ def evaluation_report(
         domain=context.partition_key,
         quality=_quality(preparation, home.data_docs(context.partition_key)),
         links=_run_links(records, tracking),
+        studies=_studies(context, main_results.data_version),
     )
     path = home.report(context.partition_key) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,6 +204,22 @@ def split_in_words(domain: Domain, statistics: Mapping[str, Any]) -> str:
     else:
         words = FILE_ORDER if domain.filters.order == "file" else LEAVE_ONE_OUT
     return "; ".join([words, *domain.filters.departures])
+
+
+def _studies(context: AssetExecutionContext, version: str) -> "list[StudyRecord]":
+    """The studies that were made on this data. None is needed: one that can't be read is left out, and said so."""
+    found = []
+    for name in STUDIES:
+        try:
+            study = read_study(name, context.partition_key)
+        except ValueError as error:
+            context.log.warning(f"left out of the report: {error}")
+            continue
+        if study is not None and study.data_version == version:
+            found.append(study)
+        elif study is not None:
+            context.log.info(f"left out of the report: {name} was made on another data version, {study.data_version}")
+    return found
 
 
 def _quality(preparation: Preparation, data_docs: Path) -> "DataQuality":

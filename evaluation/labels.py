@@ -69,6 +69,17 @@ def by_protocol(records: Iterable[ResultRecord]) -> dict[str, list[ResultRecord]
     return dict(sorted(groups.items(), key=lambda item: (not item[0].startswith("full"), item[0])))
 
 
+def protocol_title(key: str) -> str:
+    """A protocol's key for readers.
+
+    >>> [protocol_title(key) for key in ("full", "sampled_1000_with_seen")]
+    ['Full ranking', '1 + 1,000 sampled candidates, seen items included']
+    """
+    kind, _, rest = key.partition("_")
+    seen = ", seen items included" if key.endswith("with_seen") else ""
+    return f"Full ranking{seen}" if kind == "full" else f"1 + {int(rest.split('_')[0]):,} sampled candidates{seen}"
+
+
 def duration(seconds: float) -> str:
     """Seconds for readers.
 

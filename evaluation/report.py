@@ -1,7 +1,8 @@
 """The report of a domain, drawn from its result records: an HTML page that loads nothing, and a plain table.
 
 Belongs here: turning records into what the template shows. Not here: figures (`figures.py`), the section on the data
-(`data_section.py`), names and number formats (`labels.py`), the page's look (`templates/`), where the file lies.
+(`data_section.py`) and on the studies (`study_section.py`), names and number formats (`labels.py`), the page's look
+(`templates/`), where the file lies.
 """
 
 import textwrap
@@ -15,10 +16,24 @@ from matplotlib.figure import Figure
 
 from evaluation import figures, paper
 from evaluation.data_section import DataQuality, data_section
-from evaluation.labels import METRIC_LABELS, by_protocol, colour, count, duration, label, memory, ordered, percent
+from evaluation.labels import (
+    METRIC_LABELS,
+    by_protocol,
+    colour,
+    count,
+    duration,
+    label,
+    memory,
+    ordered,
+    percent,
+    protocol_title,
+)
 from evaluation.metrics import METRICS
 from evaluation.protocols import FILE_ORDER, LEAVE_ONE_OUT
 from evaluation.records import ResultRecord
+from evaluation.studies import StudyRecord
+from evaluation.study_figures import study_figure
+from evaluation.study_section import study_section
 
 _HEADLINE = "ndcg_at_10"
 _MARKS = {"broken": " †", "edge": " ‡", "sound": "", "untested": ""}
@@ -31,6 +46,7 @@ def render_report(
     domain: str,
     quality: DataQuality | None = None,
     links: Mapping[str, str] | None = None,
+    studies: Sequence[StudyRecord] = (),
 ) -> str:
     """The report as one HTML page: CSS and figures are inline, and nothing is fetched.
 
@@ -40,6 +56,7 @@ def render_report(
         domain: the data's name.
         quality: what became of the raw reviews: filters, quarantine, checks.
         links: run id -> address in the Dagster or MLflow UI, for plain links.
+        studies: those that were made on this data; the page says how to make the others.
 
     Raises:
         ValueError: without records, with records of another domain, or where a table would mix protocols or
@@ -75,6 +92,8 @@ def render_report(
         ],
         data=data_section(statistics, domain, quality or DataQuality()),
         data_figure=_inline(figures.dataset_panels(statistics), "data"),
+        studies=study_section(studies, domain, [record.profile for record in records]),
+        study_figures={study.name: _inline(study_figure(study), f"figure-{study.name}") for study in studies},
         costs=[_cost(record) for record in singles],
         hardware=sorted({f"Measured on {record.cost.hardware.words()}." for record in records}),
         provenance=[_provenance(record, links or {}) for group in groups.values() for record in group],
@@ -186,7 +205,7 @@ def _tiles(group: Sequence[ResultRecord]) -> list[dict[str, str]]:
     best = next(record for record in group if record.recommender == _best(group)[_HEADLINE])
     tiles = [
         {
-            "title": f"Best NDCG@10, {_title(best.key).lower()}",
+            "title": f"Best NDCG@10, {protocol_title(best.key).lower()}",
             "figure": f"{means[best.recommender]:.4f}",
             "text": f"{label(best.recommender)}, 95 % interval {_interval(best)}",
         }
@@ -220,7 +239,7 @@ def _protocol(key: str, group: Sequence[ResultRecord], domain: str) -> dict[str,
     common = sources.pop() if len(sources) == 1 else ""
     return {
         "key": key,
-        "title": _title(key),
+        "title": protocol_title(key),
         "words": group[0].protocol["words"],
         "users": " or ".join(sorted({f"{record.users:,}" for record in group})),
         "rows": [_row(record, best) for record in group],
@@ -230,12 +249,6 @@ def _protocol(key: str, group: Sequence[ResultRecord], domain: str) -> dict[str,
         "marks": any(_MARKS[row.verdict] for row in published),
         "chart": _inline(figures.bar_chart(group), f"chart-{key}"),
     }
-
-
-def _title(key: str) -> str:
-    kind, _, rest = key.partition("_")
-    seen = ", seen items included" if key.endswith("with_seen") else ""
-    return f"Full ranking{seen}" if kind == "full" else f"1 + {int(rest.split('_')[0]):,} sampled candidates{seen}"
 
 
 def _row(record: ResultRecord, best: Mapping[str, str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Studies: the same question asked of several recommenders over several seeds, as tables.
 
-Belongs here: means and spreads over seeds, paired differences with intervals, and how they are written. Not here: what
-is trained (`assets/studies/`), the figures (`study_figures.py`).
+Belongs here: means and spreads over seeds, paired differences with intervals, how they are written, and the record that
+a study leaves. Not here: what is trained (`assets/studies/`), the figures (`study_figures.py`), the report's section
+(`study_section.py`).
 
 Two intervals stand beside each difference, for they answer two questions. Over users: would other users show it? It
 takes the trained models as they are. Over seeds: would another training show it? With three seeds it is wide, as it
@@ -12,7 +13,7 @@ Letters: B users, S seeds.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,6 +38,14 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a row stands in a figure of depth: on the line of that name, at so many layers."""
+
+    line: str
+    layers: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A row of a study, judged under one protocol.
 
@@ -45,12 +54,14 @@ class Outcome:
         label: for readers.
         judged: one a seed, in the order of the seeds.
         reference: the name of the row that it is compared with; None for none.
+        place: in a figure of depth, if the study has one.
     """
 
     name: str
     label: str
     judged: tuple[Judged, ...]
     reference: str | None = None
+    place: Place | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -102,6 +113,7 @@ class StudyRow:
         noise: of the training's L_ce (`curve_noise`); None where nothing was trained.
         train_seconds: of this row's own training.
         total_train_seconds: with everything that it stands on.
+        place: as of `Outcome`.
     """
 
     name: str
@@ -112,6 +124,47 @@ class StudyRow:
     noise: Spread | None
     train_seconds: Spread
     total_train_seconds: Spread
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class LayerFindings:
+    """What `theory_check` measured on a model of M layers.
+
+    Attributes:
+        errors: way to stand in for K layers -> its relative error, for K = 1 to M.
+        similarity: [M + 1][M + 1], of the states after 0 to M layers.
+        influence: of layers 1 to M.
+    """
+
+    errors: dict[str, tuple[float, ...]]
+    similarity: tuple[tuple[float, ...], ...]
+    influence: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as it is kept.
+
+    Attributes:
+        name: the asset's.
+        domain, data_version, profile: what it was made from.
+        notes: in Markdown, what a reader must know; paragraphs alone.
+        tables: protocol key -> rows.
+        records: paths of the result records behind the rows.
+        findings: title -> rows of text, besides the results.
+        layers: what was measured on the layers, if anything was.
+    """
+
+    name: str
+    domain: str
+    data_version: str
+    profile: str
+    notes: str
+    tables: dict[str, tuple[StudyRow, ...]]
+    records: tuple[str, ...]
+    findings: dict[str, tuple[dict[str, str], ...]] = field(default_factory=dict)
+    layers: LayerFindings | None = None
 
 
 def study_rows(outcomes: Sequence[Outcome], *, seed: int, resamples: int = 1000) -> list[StudyRow]:
@@ -168,6 +221,30 @@ def table_cells(rows: Sequence[StudyRow]) -> list[dict[str, str]]:
     return [{column: row[column] or "–" for column in filled} for row in cells]
 
 
+def interval_words(rows: Sequence[StudyRow]) -> str:
+    """What the spreads and intervals of a table are; nothing is said of what it doesn't have."""
+    words = []
+    if any(len(row.seeds) > 1 for row in rows):
+        words.append("± is the standard deviation over the seeds.")
+    if any(row.difference for row in rows):
+        words.append(
+            "Differences are paired by user and seed; 95 % over users: percentile bootstrap over the users, of each "
+            "one's mean over the seeds."
+        )
+    if counts := seed_counts(rows):
+        freedom = " or ".join(str(count - 1) for count in counts)
+        words.append(
+            f"95 % over seeds: Student's t interval from the differences of n = {' or '.join(map(str, counts))} seeds "
+            f"({freedom} degrees of freedom)."
+        )
+    return " ".join(words)
+
+
+def seed_counts(rows: Sequence[StudyRow]) -> list[int]:
+    """From how many seeds the intervals over seeds are; empty where there are none."""
+    return sorted({len(row.seeds) for row in rows if row.difference and row.difference.over_seeds})
+
+
 def markdown(cells: Sequence[Mapping[str, str]]) -> str:
     """The cells of `table_cells`, or any like them, as a Markdown table; all rows have the first one's columns.
 
@@ -180,10 +257,13 @@ def markdown(cells: Sequence[Mapping[str, str]]) -> str:
     return "\n".join([head, "|---" * len(cells[0]) + "|", *body])
 
 
-def study_text(title: str, notes: str, tables: Mapping[str, Sequence[Mapping[str, str]]]) -> str:
-    """A study as a Markdown page: its title, what a reader must know, and its tables by title."""
-    parts = [f"# {title}", notes.strip(), *(f"## {name}\n\n{markdown(cells)}" for name, cells in tables.items())]
-    return "\n\n".join(parts) + "\n"
+def study_text(study: StudyRecord) -> str:
+    """A study as a Markdown page: its title, what a reader must know, its findings and its tables."""
+    title = f"# {study.name} on {study.domain}, profile {study.profile}"
+    tables = {**study.findings, **{key: table_cells(rows) for key, rows in study.tables.items()}}
+    words = interval_words(next(iter(study.tables.values())))
+    parts = [title, study.notes.strip(), words, *(f"## {name}\n\n{markdown(cells)}" for name, cells in tables.items())]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def signed(value: float) -> str:
@@ -208,6 +288,7 @@ def _row(outcome: Outcome, by_name: Mapping[str, Outcome], seed: int, resamples:
         noise=Spread.of(noises) if noises else None,
         train_seconds=Spread.of([record.cost.train_seconds for record in records]),
         total_train_seconds=Spread.of([record.cost.total_train_seconds for record in records]),
+        place=outcome.place,
     )
 
 

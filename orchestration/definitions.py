@@ -5,7 +5,6 @@ import os
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from assets import backbone, baselines, data, delivery, llm, results
-from assets.conventions import DOMAINS
 from assets.io_managers import ParquetIOManager, RecordIOManager
 from assets.resources import Home, ProfileResource
 from assets.studies import ablation, depth, online, theory
@@ -20,14 +19,12 @@ STUDIES = [ablation.ablation_study, depth.depth_study, online.online_distillatio
 chain = define_asset_job(
     "chain",
     selection=AssetSelection.all() - AssetSelection.assets(*STUDIES),
-    partitions_def=DOMAINS,
     description="One domain from nothing to its evaluation report and its challenger.",
 )
 studies = define_asset_job(
     "studies",
-    selection=AssetSelection.assets(*STUDIES),
-    partitions_def=DOMAINS,
-    description="What each part of the method is worth, on a domain that the chain has been through.",
+    selection=AssetSelection.assets(*STUDIES, results.evaluation_report),
+    description="What each part of the method is worth, on a domain that the chain has been through; then its report.",
 )
 
 definitions = Definitions(

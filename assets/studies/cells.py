@@ -9,6 +9,7 @@ A cell is one way to train; it is trained with several seeds. Each has a checkpo
 study that was killed goes on where it was, in the middle of a training too.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from dagster import AssetExecutionContext, MetadataValue
-from pydantic import BaseModel
 
 from assets.amazon.splits import data_version
 from assets.conventions import figure_metadata, table_metadata
@@ -24,17 +24,18 @@ from assets.data import DatasetStatistics
 from assets.domains import find_domain
 from assets.home import write_atomically
 from assets.llm import course
-from assets.provenance import Checkpoint, plain, require_same_data
+from assets.provenance import Checkpoint, config_hash, plain, require_same_data
 from assets.resources import Home
 from assets.results import judge, split_in_words
+from assets.studies.record import Study
 from assets.tracking import MLflowTracking, TrackedRun
-from assets.training import seconds_upstream, train_checkpoint
+from assets.training import seconds_upstream, trace, train_checkpoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from assets.profiles import Profile
-    from evaluation.studies import Judged, Outcome, StudyRow
+    from evaluation.studies import Judged, LayerFindings, Outcome, Place, StudyRow
     from models.fitting import Course
     from models.llm_recommender import LLMRecommender
     from models.training import TrainingOutcome
@@ -42,18 +43,8 @@ if TYPE_CHECKING:
     Fit = Callable[[Course], tuple[LLMRecommender, TrainingOutcome]]
 
 GROUP = "results"
-
-
-class Study(BaseModel):
-    """What a study came to; `tables` holds protocol → rows of `evaluation.studies.StudyRow`."""
-
-    name: str
-    domain: str
-    data_version: str
-    profile: str
-    notes: str
-    tables: dict[str, list[dict[str, Any]]]
-    records: list[Path]
+_OF_A_CELL = re.compile(r"[A-Za-z0-9_-]+-s\d+\.[A-Za-z0-9_-]+\.json|\..+\.(staged|partial)")
+"""Names of the records that cells leave, and of files that a kill left half written."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +57,11 @@ class Cell:
         configuration: all that its numbers depend on besides data, code, seed and upstream.
         fit: trains it.
         upstream: the checkpoints that the training reads.
+        other_seconds: by asset, what it took to make all else that the training reads.
         reference: the name of the cell that it is compared with.
+        place: in the study's figure of depth, if it has one.
         kept_as: its checkpoint's name without the seed; by default in the study's own folder.
+        finished: a checkpoint that this very training may have made before; taken where its identity says so.
     """
 
     name: str
@@ -75,8 +69,11 @@ class Cell:
     configuration: Any
     fit: "Fit"
     upstream: Mapping[str, Checkpoint]
+    other_seconds: Mapping[str, float] = field(default_factory=dict)
     reference: str | None = None
+    place: "Place | None" = None
     kept_as: str | None = None
+    finished: Checkpoint | None = None
 
 
 @dataclass
@@ -123,11 +120,16 @@ class StudyRun:
             for place, cell in enumerate(cells, start=1 + turn * len(cells)):
                 self.context.log.info(f"{self.name}, {place} of {len(cells) * len(seeds)}: {cell.label}, seed {seed}")
                 checkpoint = self._train(cell, seeded)
-                judged = self.judge(cell.name, cell.label, checkpoint, seeded, reference=cell.reference)
+                judged = self.judge(
+                    cell.name, cell.label, checkpoint, seeded, reference=cell.reference, place=cell.place
+                )
                 self.tracking.log_test_metrics(checkpoint, _flat(judged))
 
     def _train(self, cell: Cell, seeded: "Profile") -> Checkpoint:
         """The cell's checkpoint for the profile's seed, trained only where it isn't there yet."""
+        if cell.finished and cell.finished.provenance.identity == self._identity(cell, seeded):
+            self.context.log.info(f"{cell.label}: that is the training of {cell.finished.name}, which is used again")
+            return cell.finished
         return train_checkpoint(
             self.context,
             home=self.home,
@@ -138,9 +140,15 @@ class StudyRun:
             items=self.items,
             fit=lambda callbacks, state: cell.fit(course(self.splits, seeded, callbacks, state)),
             upstream=cell.upstream,
+            other_seconds=cell.other_seconds,
             name=f"{cell.kept_as or f'{self.name}/{cell.name}'}-s{seeded.seed}",
             parent=self.mlflow_run.run_id,
         )
+
+    def _identity(self, cell: Cell, seeded: "Profile") -> str:
+        """That of the checkpoint which `train_checkpoint` would make."""
+        hashed = config_hash({"own": cell.configuration, "evaluation": seeded.evaluation})
+        return trace(self.context, seeded, hashed, self.splits, cell.upstream).identity
 
     def judge(
         self,
@@ -151,6 +159,7 @@ class StudyRun:
         *,
         recommender: "LLMRecommender | None" = None,
         reference: str | None = None,
+        place: "Place | None" = None,
     ) -> "list[Judged]":
         """Judge a checkpoint, or what was made of it without training, as a row of the study; write its records.
 
@@ -161,6 +170,7 @@ class StudyRun:
             profile: with the seed that the training had.
             recommender: made of the checkpoint; it cost no training of its own.
             reference: the name of the row that it is compared with.
+            place: in the study's figure of depth, if it has one.
         """
         from evaluation.records import write_record
         from evaluation.studies import Outcome
@@ -181,7 +191,7 @@ class StudyRun:
             self.records.append(write_record(one.record, self.folder))
             rows = self._outcomes.setdefault(one.record.key, {})
             before = rows[name].judged if name in rows else ()
-            rows[name] = Outcome(name, label, (*before, one), reference)
+            rows[name] = Outcome(name, label, (*before, one), reference, place)
         return judged
 
     def rows(self) -> "dict[str, list[StudyRow]]":
@@ -200,50 +210,59 @@ class StudyRun:
         self,
         figures: "Mapping[str, Figure]",
         notes: str,
-        tables: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+        findings: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+        layers: "LayerFindings | None" = None,
     ) -> Study:
-        """Write tables and figures beside the records, show them in both UIs, and take away files of earlier runs.
+        """Write tables and figures beside the records, show them in both UIs, and take away records of earlier rows.
 
         Args:
             figures: file name without its ending → figure.
-            notes: in Markdown, what a reader must know, what the study can't show among it.
-            tables: title → rows of text, besides the results.
+            notes: in Markdown, what a reader must know, what the study can't show among it; paragraphs alone.
+            findings: title → rows of text, besides the results.
+            layers: what was measured on the layers, if anything was.
         """
         from evaluation.figures import png
-        from evaluation.studies import HEADLINE, study_text, table_cells
+        from evaluation.studies import HEADLINE, StudyRecord, interval_words, study_text, table_cells
 
         rows = self.rows()
-        shown = {**(tables or {}), **{key: table_cells(part) for key, part in rows.items()}}
-        title = f"{self.name} on {self.domain}, profile {self.profile.name}"
-        files = {f"{name}.png": png(figure) for name, figure in figures.items()}
-        files["study.md"] = study_text(title, notes, shown).encode()
-        for name, data in files.items():
-            write_atomically(self.folder / name, data)
-        kept = {*self.records, *(self.folder / name for name in files)}
-        for path in self.folder.iterdir():
-            if path in kept:
-                self.mlflow_run.log_artifact(path)
-            else:
-                path.unlink()
-        for key, part in rows.items():
-            self.mlflow_run.log_metrics({f"{key}/{row.name}/{HEADLINE}": row.metrics[HEADLINE].mean for row in part})
-        self.context.add_output_metadata(
-            {
-                "notes": MetadataValue.md(notes),
-                **{name: table_metadata(cells) for name, cells in shown.items()},
-                **{name: figure_metadata(files[f"{name}.png"], name) for name in figures},
-                **self.mlflow_run.links(),
-            }
-        )
-        return Study(
+        study = StudyRecord(
             name=self.name,
             domain=self.domain,
             data_version=data_version(self.splits),
             profile=self.profile.name,
             notes=notes,
-            tables={key: [plain(row) for row in part] for key, part in rows.items()},
-            records=self.records,
+            tables={key: tuple(part) for key, part in rows.items()},
+            records=tuple(str(path) for path in self.records),
+            findings={title: tuple(map(dict, cells)) for title, cells in (findings or {}).items()},
+            layers=layers,
         )
+        files = {f"{name}.png": png(figure) for name, figure in figures.items()}
+        files["study.md"] = study_text(study).encode()
+        for name, data in files.items():
+            write_atomically(self.folder / name, data)
+        kept = [*self.records, *(self.folder / name for name in files)]
+        for path in kept:
+            self.mlflow_run.log_artifact(path)
+        remove_earlier(self.folder, kept)
+        for key, part in rows.items():
+            self.mlflow_run.log_metrics({f"{key}/{row.name}/{HEADLINE}": row.metrics[HEADLINE].mean for row in part})
+        self.context.add_output_metadata(
+            {
+                "notes": MetadataValue.md(f"{notes}\n{interval_words(rows['full'])}"),
+                **{title: table_metadata(cells) for title, cells in study.findings.items()},
+                **{key: table_metadata(table_cells(part)) for key, part in rows.items()},
+                **{name: figure_metadata(files[f"{name}.png"], name) for name in figures},
+                **self.mlflow_run.links(),
+            }
+        )
+        return Study.model_validate(plain(study))
+
+
+def remove_earlier(folder: Path, kept: Sequence[Path]) -> None:
+    """Take away what earlier runs of a study wrote and this one didn't; what others put there stays."""
+    for path in folder.iterdir():
+        if _OF_A_CELL.fullmatch(path.name) and path not in kept and path.is_file():
+            path.unlink()
 
 
 def made_of(checkpoint: Checkpoint, recommender: "LLMRecommender") -> Checkpoint:

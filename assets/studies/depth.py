@@ -11,21 +11,20 @@ from assets.data import DatasetStatistics
 from assets.llm import ingredients, load_teacher
 from assets.provenance import Checkpoint
 from assets.resources import Home, ProfileResource
-from assets.studies.cells import GROUP, Cell, Study, StudyRun
+from assets.studies.cells import GROUP, Cell, StudyRun
+from assets.studies.record import Study
 from assets.tracking import MLflowTracking
 
 if TYPE_CHECKING:
     from assets.profiles import Profile
-    from evaluation.studies import StudyRow
     from models.fitting import Course
     from models.llm_recommender import LLMRecommender
     from models.training import TrainingOutcome
 
-METRIC = "hr_at_10"
-"""That of the paper's figure."""
 NOTES = """\
 Trained: a recommender of that many layers, on L_ce alone, with the teacher's settings, for each seed. Read out: the
-teacher, trained once, cut after a layer and read by its own output adapter; nothing is trained for it.
+teacher, trained once, cut after a layer and read by its own output adapter; nothing is trained for it. One language
+backbone and one item table serve all rows and seeds: the spread is of the training on top of them alone.
 
 The paper reads its 32-layer model out early, and finds layer 31 far worse than the layers before it and than layer
 32; its figure doesn't say why. The output adapter has only ever seen states after the final norm, and transformers
@@ -66,9 +65,8 @@ def depth_study(
         study = StudyRun(context, home, tracking, chosen, splits, items, dataset_statistics, run)
         deep = load_teacher(teacher)
         _read_out(study, teacher, deep)
-        study.train([_trained(study, layers, item_embeddings, language_backbone) for layers in depths(chosen)])
-        figure = depth_chart(_lines(study.rows()["full"]), METRIC)
-        return study.conclude({"depth": figure}, f"{NOTES}\n{_norm_in_words(deep)}")
+        study.train([_trained(study, layers, item_embeddings, language_backbone, teacher) for layers in depths(chosen)])
+        return study.conclude({"depth": depth_chart(study.rows()["full"])}, f"{NOTES}\n{_norm_in_words(deep)}\n")
 
 
 def depths(profile: "Profile") -> tuple[int, ...]:
@@ -80,20 +78,25 @@ def depths(profile: "Profile") -> tuple[int, ...]:
 
 
 def _read_out(study: StudyRun, teacher: Checkpoint, deep: "LLMRecommender") -> None:
+    from evaluation.studies import Place
     from models.read_out import read_out
 
     seeded = study.profile.model_copy(update={"seed": teacher.provenance.seed})
     whole = f"normed_{deep.settings.layers}"
     for layer in range(1, deep.settings.layers + 1):
-        for name, label, normed in (("normed", "final norm", True), ("raw", "no norm", False)):
+        for name, normed, line in (
+            ("normed", True, "teacher read out early, normed"),
+            ("raw", False, "teacher read out early, raw"),
+        ):
             row = f"{name}_{layer}"
             study.judge(
                 row,
-                f"teacher after layer {layer}, {label}",
+                f"teacher after layer {layer}, {name}",
                 teacher,
                 seeded,
                 recommender=read_out(deep, layer, normed=normed),
                 reference=None if row == whole else whole,
+                place=Place(line, layer),
             )
 
 
@@ -105,7 +108,12 @@ def _norm_in_words(deep: "LLMRecommender") -> str:
     )
 
 
-def _trained(study: StudyRun, layers: int, item_embeddings: Checkpoint, language_backbone: Checkpoint) -> Cell:
+def _trained(
+    study: StudyRun, layers: int, item_embeddings: Checkpoint, language_backbone: Checkpoint, teacher: Checkpoint
+) -> Cell:
+    """A recommender of that depth. At the teacher's depth, seed and training it is the teacher, which is used again."""
+    from evaluation.studies import Place
+
     chosen = study.profile.teacher
     training = study.profile.studies.training or chosen.training
     model = replace(chosen.model, layers=layers)
@@ -124,18 +132,6 @@ def _trained(study: StudyRun, layers: int, item_embeddings: Checkpoint, language
         fit=fit,
         upstream={"item_embeddings": item_embeddings, "language_backbone": language_backbone},
         reference=None if layers == deepest else f"trained_{deepest}",
+        place=Place("trained at that depth", layers),
+        finished=teacher,
     )
-
-
-def _lines(rows: "list[StudyRow]") -> "dict[str, dict[int, StudyRow]]":
-    """The figure's lines: name for readers → layers → row."""
-    titles = {
-        "trained": "trained at that depth",
-        "normed": "teacher read out early, final norm applied",
-        "raw": "teacher read out early, raw",
-    }
-    lines: dict[str, dict[int, StudyRow]] = {title: {} for title in titles.values()}
-    for row in rows:
-        kind, layers = row.name.rsplit("_", 1)
-        lines[titles[kind]][int(layers)] = row
-    return lines

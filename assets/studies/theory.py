@@ -12,12 +12,14 @@ from assets.data import DatasetStatistics
 from assets.llm import load_teacher
 from assets.provenance import Checkpoint
 from assets.resources import Home, ProfileResource
-from assets.studies.cells import GROUP, Study, StudyRun
+from assets.studies.cells import GROUP, StudyRun
+from assets.studies.record import Study
 from assets.tracking import MLflowTracking
 
 if TYPE_CHECKING:
     import torch
 
+    from evaluation.studies import LayerFindings
     from models.llm_recommender import LLMRecommender
     from models.sequences import Sequences
     from models.theory import StepFit
@@ -90,16 +92,8 @@ def theory_check(
         ):
             reference = None if name == "whole" else "whole"
             study.judge(name, label, teacher, seeded, recommender=recommender, reference=reference)
-        errors = {
-            "step": [fit.step_error for fit in found.fits],
-            "matrix": [fit.map_error for fit in found.fits],
-            "mean alone": [fit.mean_error for fit in found.fits],
-        }
-        return study.conclude(
-            {"theory": theory_chart(errors, found.similarity, found.influence)},
-            NOTES,
-            {"one layer for K": cells_of(found)},
-        )
+        layers = to_draw(found)
+        return study.conclude({"theory": theory_chart(layers)}, NOTES, {"one layer for K": cells_of(found)}, layers)
 
 
 def measure(deep: "LLMRecommender", validation: "Sequences", seed: int) -> Findings:
@@ -128,6 +122,21 @@ def measure(deep: "LLMRecommender", validation: "Sequences", seed: int) -> Findi
         influence=block_influence(deep, held_users),
         step=scalar_step(first, update),
         matrix=linear_step(first, update),
+    )
+
+
+def to_draw(found: Findings) -> "LayerFindings":
+    """The findings as the figure shows them."""
+    from evaluation.studies import LayerFindings
+
+    return LayerFindings(
+        errors={
+            "step": tuple(fit.step_error for fit in found.fits),
+            "matrix": tuple(fit.map_error for fit in found.fits),
+            "mean alone": tuple(fit.mean_error for fit in found.fits),
+        },
+        similarity=tuple(map(tuple, found.similarity)),
+        influence=tuple(found.influence),
     )
 
 

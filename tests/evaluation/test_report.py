@@ -11,6 +11,8 @@ from evaluation.labels import by_protocol, label
 from evaluation.metrics import METRICS
 from evaluation.protocols import FILE_ORDER, FullRanking, SampledRanking, global_temporal
 from evaluation.report import render_report, results_table
+from evaluation.studies import LayerFindings
+from tests.evaluation.made_up_studies import study_record
 
 GLOBAL = global_temporal("2012-08-01", "2013-11-20")
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "formaction", "background", "cite"}
@@ -42,6 +44,10 @@ class Page(HTMLParser):
         self.text += data
 
 
+LAYERS = LayerFindings({"step": (0.0, 0.5)}, ((1.0, 0.5, 0.1), (0.5, 1.0, 0.4), (0.1, 0.4, 1.0)), (0.5, 0.6))
+STUDIES = [study_record("ablation_study"), study_record("theory_check", layers=LAYERS)]
+
+
 @pytest.fixture(scope="module")
 def html(make_records, statistics) -> str:
     """The report of the main table on synthetic data."""
@@ -64,7 +70,7 @@ def test_the_page_makes_no_network_request(make_records, statistics, domain):
     records = make_records(domain=domain)
     link = "http://127.0.0.1:5000/#/experiments/1/runs/6"
     links = {records[2].provenance.mlflow_run: link}
-    html = render_report(records, statistics, domain=domain, links=links)
+    html = render_report(records, statistics, domain=domain, links=links, studies=STUDIES)
     page = Page(html)
     assert not page.tags & {
         "script",
@@ -90,8 +96,9 @@ def test_the_page_makes_no_network_request(make_records, statistics, domain):
     assert set(re.findall(r'(\S+)="https?://', remaining)) <= {"xmlns", "xmlns:xlink"}
 
 
-def test_every_inner_link_leads_somewhere_and_ids_are_unique(html):
-    page = Page(html)
+@pytest.mark.parametrize("studies", [(), STUDIES])
+def test_every_inner_link_leads_somewhere_and_ids_are_unique(make_records, statistics, studies):
+    page = Page(render_report(make_records(), statistics, domain="sample", studies=studies))
     assert len(page.ids) == len(set(page.ids))
     for _, _, address in page.addresses:
         assert address[1:] in page.ids
@@ -242,6 +249,24 @@ def test_the_teachers_cost_is_counted_with_the_students(html):
     assert "+ Teacher (E4SRec) 1 min 15 s" in student[2]
     assert student[3] == "1.2 s 1,920 users/s"  # 2,400 users in 1.25 s
     assert student[4:] == ["3.45 M", "120,000", "700 MiB"]
+
+
+def test_each_study_has_its_tables_figure_and_notes(make_records, statistics):
+    html = render_report(make_records(), statistics, domain="sample", studies=STUDIES)
+    part = section(html, "studies")
+    assert part.count("<svg") == part.count('<figure role="img" aria-label=') == 2
+    assert part.index("<caption>Full ranking</caption>") < part.index("<summary>1 + 9 sampled candidates</summary>")
+    assert part.count('<p class="small">What it can&#39;t show.</p>') == 2
+    assert part.count('<th scope="row">the whole<small>seeds 0, 1, 2</small></th>') == 4
+    assert "n = 3 seeds (2 degrees of freedom)" in part
+    assert "Not made on this data: depth, offline and online distillation." in part
+    assert "<code>make studies DOMAIN=sample PROFILE=sample</code>" in part
+
+
+def test_without_studies_one_sentence_says_how_to_make_them(html):
+    part = section(html, "studies")
+    assert "None was made on this data. <code>make studies DOMAIN=sample PROFILE=sample</code> makes them." in part
+    assert "<table" not in part
 
 
 def test_names_from_records_are_escaped(make_record, statistics):

@@ -1,6 +1,7 @@
 """Rows over seeds: by hand, with two seeds and few users."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from evaluation.studies import (
     MOST_SEEDS,
     Judged,
     Outcome,
+    Place,
     Spread,
+    StudyRecord,
     curve_noise,
+    interval_words,
     students_interval,
     study_rows,
     study_text,
@@ -138,10 +142,29 @@ def test_columns_that_are_empty_throughout_are_left_out(outcome):
     assert cells["NDCG@10"] == f"{(1 + SECOND) / 2:.4f}"
 
 
-def test_a_study_as_a_page():
-    text = study_text(
-        "A study", "What it can't show.\n", {"full": [{"": "all", "MRR": "0.5"}, {"": "none", "MRR": "–"}]}
+def test_a_study_as_a_page(outcome):
+    rows = study_rows([outcome("all", [1, 2], [1, 2], history=())], seed=0)
+    study = StudyRecord(
+        "depth_study", "toys", "v", "cpu", "What it can't show.\n", {"full": tuple(rows)}, (), {"more": ({"K": "1"},)}
     )
-    assert text == (
-        "# A study\n\nWhat it can't show.\n\n## full\n\n|  | MRR |\n|---|---|\n| all | 0.5 |\n| none | – |\n"
+    assert study_text(study).startswith(
+        "# depth_study on toys, profile cpu\n\nWhat it can't show.\n\n"
+        "± is the standard deviation over the seeds.\n\n"
+        "## more\n\n| K |\n|---|\n| 1 |\n\n## full\n\n|  | seeds | HR@1 |"
     )
+
+
+def test_what_the_intervals_are_is_said_and_nothing_of_those_that_are_not_there(outcome):
+    whole, part = outcome("all", [1] * 4, [1] * 4, [2] * 4), outcome("part", [2] * 4, [2] * 4, [1] * 4, reference="all")
+    words = interval_words(study_rows([whole, part], seed=0))
+    assert "percentile bootstrap over the users" in words
+    assert "Student's t interval from the differences of n = 3 seeds (2 degrees of freedom)" in words
+    once = [outcome("all", [1, 1]), outcome("part", [2, 2], reference="all")]
+    assert "95 % over users" in interval_words(study_rows(once, seed=0))
+    assert "Student" not in interval_words(study_rows(once, seed=0))
+    assert interval_words(study_rows(once[:1], seed=0)) == ""
+
+
+def test_a_rows_place_in_a_figure_of_depth_is_kept(outcome):
+    placed = replace(outcome("all", [1, 2]), place=Place("trained", 4))
+    assert study_rows([placed], seed=0)[0].place == Place("trained", 4)

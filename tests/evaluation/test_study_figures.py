@@ -2,12 +2,12 @@
 
 import pytest
 
-from evaluation.figures import png
-from evaluation.studies import Difference, Spread, StudyRow
-from evaluation.study_figures import depth_chart, loss_chart, study_chart, theory_chart
+from evaluation.figures import png, svg
+from evaluation.studies import Difference, LayerFindings, Place, Spread, StudyRecord, StudyRow
+from evaluation.study_figures import depth_chart, loss_chart, study_chart, study_figure, theory_chart
 
 
-def row(name, values, difference=None):
+def row(name, values, difference=None, place=None):
     spread = Spread.of(values)
     cost = Spread.of([1.0] * len(values))
     return StudyRow(
@@ -19,6 +19,7 @@ def row(name, values, difference=None):
         None,
         cost,
         cost,
+        place,
     )
 
 
@@ -27,6 +28,13 @@ ROWS = [
     row("part", [0.4, 0.5, 0.3], Difference("all", -0.2, (-0.25, -0.15), (-0.6, 0.2))),
     row("once", [0.3], Difference("all", -0.3, (-0.35, -0.25), None)),
 ]
+
+
+LAYERS = LayerFindings(
+    errors={"step": (0.0, 0.7), "matrix": (0.0, 0.1)},
+    similarity=((1.0, 0.5, 0.2), (0.5, 1.0, 0.4), (0.2, 0.4, 1.0)),
+    influence=(0.5, 0.6),
+)
 
 
 def test_every_seed_is_a_dot_and_both_intervals_are_lines():
@@ -47,9 +55,22 @@ def test_every_seed_is_a_dot_and_both_intervals_are_lines():
     assert right.get_title(loc="left") == "Difference in NDCG@10 from: the all"
 
 
+def test_the_label_says_which_interval_is_which_and_from_how_many_seeds():
+    """Of three seeds in one row; the row of one seed has no interval over seeds."""
+    assert study_chart(ROWS).axes[1].get_xlabel() == (
+        "95 % interval, thick: over users (bootstrap)\nthin: over seeds (Student's t, n = 3)"
+    )
+    assert study_chart([ROWS[0], ROWS[2]]).axes[1].get_xlabel() == "95 % interval, thick: over users (bootstrap)"
+
+
 def test_depth_draws_a_line_for_each_way_in_the_order_of_depth():
-    lines = {"trained": {4: ROWS[0], 1: ROWS[1]}, "raw": {1: ROWS[2]}}
-    (panel,) = depth_chart(lines, "hr_at_10").axes
+    rows = [
+        row("deep", [0.5, 0.6, 0.7], place=Place("trained", 4)),
+        row("other", [0.9]),
+        row("raw", [0.3], place=Place("raw", 1)),
+        row("flat", [0.4, 0.5, 0.3], place=Place("trained", 1)),
+    ]
+    (panel,) = depth_chart(rows).axes
     labelled = {line.get_label(): line for line in panel.get_lines() if not line.get_label().startswith("_")}
     assert list(labelled) == ["trained", "raw"]
     assert list(labelled["trained"].get_xdata()) == [1, 4]
@@ -67,14 +88,28 @@ def test_loss_curves_have_a_panel_a_row_and_a_line_a_seed():
 
 
 def test_theory_shows_errors_similarity_and_influence():
-    similarity = [[1.0, 0.5, 0.2], [0.5, 1.0, 0.4], [0.2, 0.4, 1.0]]
-    left, middle, right = theory_chart({"step": [0.0, 0.7], "matrix": [0.0, 0.1]}, similarity, [0.5, 0.6]).axes[:3]
+    figure = theory_chart(LAYERS)
+    left, middle, right = figure.axes[:3]
     assert {line.get_label(): list(line.get_ydata()) for line in left.get_lines()} == {
         "step": [0.0, 0.7],
         "matrix": [0.0, 0.1],
     }
-    assert middle.images[0].get_array().tolist() == similarity
+    assert middle.collections[0].get_array().tolist() == [list(cosines) for cosines in LAYERS.similarity]
+    assert middle.yaxis_inverted()
     assert [bar.get_height() for bar in right.patches] == [0.5, 0.6]
+    assert "<image" not in svg(figure, "theory")
+
+
+def test_what_a_study_holds_decides_on_its_figure():
+    placed = row("deep", [0.5, 0.6, 0.7], place=Place("trained", 4))
+
+    def titles(rows, layers=None):
+        study = StudyRecord("s", "d", "v", "p", "", {"full": tuple(rows), "sampled_9": ()}, (), layers=layers)
+        return [panel.get_title(loc="left") for panel in study_figure(study).axes]
+
+    assert titles(ROWS)[0] == "NDCG@10, every seed and the mean"
+    assert titles([placed]) == ["HR@10 against depth"]
+    assert titles(ROWS, LAYERS)[0] == "One layer for K: relative error"
 
 
 def test_the_same_rows_give_the_same_bytes():
