@@ -64,6 +64,7 @@ def use_dagster_home() -> None:
 def _show_studies(domain: str) -> None:
     for study in sorted(home.results_directory(domain).glob("*/study.md")):
         sys.stdout.write(f"\n{study.read_text(encoding='utf-8')}\n{study}\n")
+    sys.stdout.write(f"\nReport:  {home.report_directory(domain) / 'report.html'}\n")
 
 
 def _show_results(domain: str) -> None:
