@@ -16,6 +16,7 @@ from tests.benchmarks import (
     data,
     depth,
     distillation,
+    first_layers,
     gx_interactions,
     inference,
     plain_path,
@@ -254,6 +255,14 @@ def test_inference_at_a_tiny_size() -> None:
 def test_depth_at_a_tiny_size() -> None:
     for measure in (depth.measure_training, depth.measure_training_with_teacher, depth.measure_inference):
         assert Record.of("depth", measure(TINY_PATHS, repeats=1)).unit == "ms"
+
+
+@reads_memory
+def test_the_first_layers_take_less_memory_than_all() -> None:
+    """28 layers of 1.3 MiB each are between them."""
+    sizes = plain_path.Sizes(width=128, heads=2, intermediate=512)
+    measured = first_layers.measure_memory(sizes, tokens=50)
+    assert measured.value + 16 < measured.reference_value
 
 
 def test_the_data_stage_against_pandas_and_a_scan_at_a_small_size() -> None:

@@ -7,7 +7,16 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import catalogue_loss, data, depth, distillation, gx_interactions, inference, shared_prompt
+from tests.benchmarks import (
+    catalogue_loss,
+    data,
+    depth,
+    distillation,
+    first_layers,
+    gx_interactions,
+    inference,
+    shared_prompt,
+)
 from tests.benchmarks.harness import Measurement
 from tests.benchmarks.records import Record, benchmarks_directory, read_records, table, write_record
 
@@ -30,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "depth_training": depth.measure_training,
     "depth_training_with_teacher": depth.measure_training_with_teacher,
     "depth_inference": depth.measure_inference,
+    "first_layers_memory": first_layers.measure_memory,
 }
 
 
