@@ -271,6 +271,6 @@ def _validation(panel: Axes, history: Sequence[Mapping[str, float]]) -> None:
         (steps[best], values[best]),
         xytext=(0, 8),
         textcoords="offset points",
-        ha="center",
+        ha="right" if 2 * best >= len(values) else "left",  # a best at either end stays within the figure
     )
     panel.set_ylim(0, 1.22 * max(*values, 1e-9))

@@ -51,7 +51,7 @@ def study_chart(rows: Sequence[StudyRow], metric: str = HEADLINE) -> Figure:
             _difference(right, row, place)
         left.set_title(f"{METRIC_LABELS[metric]}, every seed and the mean")
         difference = f"Difference in {METRIC_LABELS[HEADLINE]}" + (f" from: {compared.pop()}" if compared else "")
-        right.set_title(textwrap.fill(difference, width=48))
+        right.set_title(textwrap.fill(difference, width=36))
         right.set_xlabel(_intervals(rows))
         right.axvline(0, color=INK, linewidth=0.9)
         left.set_yticks(places, [row.label for row in rows])
