@@ -3,15 +3,15 @@
 import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from assets.amazon.sources import RawFile
+from assets.amazon.download.sources import RawFile
 from assets.amazon.splits import cut_times, held_out_pairs
 from assets.amazon.text import training_texts
-from assets.conventions import DOMAINS, OWNERS
-from assets.domains import find_domain
-from assets.provenance import Checkpoint
-from assets.resources import Home, ProfileResource
-from assets.tracking import MLflowTracking
-from assets.training import train_backbone
+from assets.configuration.domains import find_domain
+from assets.registry.runs import MLflowTracking
+from assets.workspace.conventions import DOMAINS, OWNERS
+from assets.workspace.provenance import Checkpoint
+from assets.workspace.resources import Home, ProfileResource
+from assets.workspace.training import train_backbone
 
 GROUP = "backbone"
 

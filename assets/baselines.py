@@ -7,20 +7,20 @@ import polars as pl
 from dagster import AssetExecutionContext, asset
 
 from assets.amazon.splits import training_sequences
-from assets.conventions import DOMAINS, OWNERS
-from assets.provenance import Checkpoint
-from assets.resources import Home, ProfileResource
-from assets.tracking import MLflowTracking
-from assets.training import train_checkpoint, validation_metric
+from assets.registry.runs import MLflowTracking
+from assets.workspace.conventions import DOMAINS, OWNERS
+from assets.workspace.provenance import Checkpoint
+from assets.workspace.resources import Home, ProfileResource
+from assets.workspace.training import train_checkpoint, validation_metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import TrainerCallback
 
-    from models.popularity import Popularity
-    from models.sasrec import SASRec
-    from models.training import TrainingOutcome
+    from models.baselines.popularity import Popularity
+    from models.baselines.sasrec import SASRec
+    from models.training.run import TrainingOutcome
 
 GROUP = "baselines"
 
@@ -35,7 +35,7 @@ def popularity(
     items: pl.DataFrame,
 ) -> Checkpoint:
     """How often each item was bought in training: no recommender is worth its cost that doesn't beat it."""
-    from models.popularity import Popularity
+    from models.baselines.popularity import Popularity
 
     def fit(callbacks: "Sequence[TrainerCallback]", state: Path) -> "tuple[Popularity, None]":  # noqa: ARG001 - no steps
         return Popularity.fit(training_sequences(splits), items.height), None
@@ -62,7 +62,7 @@ def sasrec(
     items: pl.DataFrame,
 ) -> Checkpoint:
     """Self-attentive sequential recommendation with full cross-entropy, every position a target."""
-    from models.sasrec import fit_sasrec
+    from models.baselines.sasrec import fit_sasrec
 
     chosen = profile.load(context.partition_key)
 

@@ -16,20 +16,21 @@ from dagster import (
 )
 from pydantic import BaseModel
 
-from assets.amazon import sources, validation
+from assets.amazon import validation
+from assets.amazon.download import sources
+from assets.amazon.download.sources import RawFile
 from assets.amazon.interactions import build_interactions
-from assets.amazon.metadata import read_metadata
-from assets.amazon.reviews import read_reviews
+from assets.amazon.reading.metadata import read_metadata
+from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences, tied_share
-from assets.amazon.sources import RawFile
 from assets.amazon.splits import cut_times, data_version, split_counts, split_interactions
 from assets.amazon.statistics import dataset_statistics as compute_statistics
 from assets.amazon.text import item_texts as join_texts
-from assets.checks import check_specs, last_record, report_checks
-from assets.conventions import DOMAINS, OWNERS, figure_metadata, frame_metadata, table_metadata
-from assets.domains import find_domain
-from assets.resources import Home
-from assets.tracking import MLflowTracking
+from assets.configuration.domains import find_domain
+from assets.registry.runs import MLflowTracking
+from assets.workspace.checks import check_specs, last_record, report_checks
+from assets.workspace.conventions import DOMAINS, OWNERS, figure_metadata, frame_metadata, table_metadata
+from assets.workspace.resources import Home
 
 GROUP = "data"
 
@@ -260,8 +261,8 @@ def dataset_statistics(
     preparation: Preparation,
 ) -> Iterator[Output[Any] | AssetCheckResult]:
     """Users, items, interactions, density, history lengths, ties, the popularity curve and the time span."""
-    from evaluation.data_section import statistics_table
-    from evaluation.figures import dataset_figure
+    from evaluation.report.data_section import statistics_table
+    from evaluation.report.figures import dataset_figure
 
     domain = find_domain(context.partition_key)
     before = last_record(context, DatasetStatistics)

@@ -3,10 +3,10 @@
 from dagster import AssetExecutionContext, MetadataValue, asset
 from pydantic import BaseModel
 
-from assets.conventions import DOMAINS, OWNERS
-from assets.provenance import Checkpoint
+from assets.registry.runs import MLflowTracking
 from assets.results import ResultTable
-from assets.tracking import MLflowTracking
+from assets.workspace.conventions import DOMAINS, OWNERS
+from assets.workspace.provenance import Checkpoint
 
 GROUP = "delivery"
 ALIAS = "challenger"

@@ -10,21 +10,21 @@ from dagster import AssetExecutionContext, MetadataValue, asset
 from pydantic import BaseModel
 
 from assets.amazon.splits import data_version, histories, training_sequences
-from assets.conventions import DOMAINS, OWNERS
-from assets.provenance import Checkpoint, config_hash, require_same_data
-from assets.resources import Home, ProfileResource
-from assets.tracking import MLflowTracking
-from assets.training import seconds_upstream, train_checkpoint, validation_metric
+from assets.registry.runs import MLflowTracking
+from assets.workspace.conventions import DOMAINS, OWNERS
+from assets.workspace.provenance import Checkpoint, config_hash, require_same_data
+from assets.workspace.resources import Home, ProfileResource
+from assets.workspace.training import seconds_upstream, train_checkpoint, validation_metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from transformers import TrainerCallback
 
-    from assets.profiles import Profile
-    from models.fitting import Course, Ingredients
-    from models.llm_recommender import LLMRecommender
-    from models.teacher_states import TeacherStates
+    from assets.configuration.profiles import Profile
+    from models.slmrec.fitting import Course, Ingredients
+    from models.slmrec.recommender import LLMRecommender
+    from models.slmrec.teacher_states import TeacherStates
 
 GROUP = "llm"
 SECONDS_BETWEEN_LINES = 5.0
@@ -35,9 +35,9 @@ def item_embeddings(
     context: AssetExecutionContext, home: Home, tracking: MLflowTracking, sasrec: Checkpoint
 ) -> Checkpoint:
     """SASRec's item table, frozen: what the prompt's item slots hold, and what the scores are taken with."""
-    from models.checkpoint import load_recommender
-    from models.item_embeddings import save_item_embeddings
+    from models.files import load_recommender
     from models.recommender import EmbeddingRecommender
+    from models.slmrec.item_embeddings import save_item_embeddings
 
     recommender = load_recommender(sasrec.directory)
     assert isinstance(recommender, EmbeddingRecommender)
@@ -86,7 +86,7 @@ def teacher(
     language_backbone: Checkpoint,
 ) -> Checkpoint:
     """E4SRec on the backbone's first M layers, with LoRA: what the student learns from."""
-    from models.fitting import fit_teacher
+    from models.slmrec.fitting import fit_teacher
 
     chosen = profile.load(context.partition_key)
     material = ingredients(splits, items, item_embeddings, language_backbone)
@@ -128,7 +128,7 @@ def teacher_states(
 
     While other states are being replaced, the disk holds both files: that is the peak in the metadata.
     """
-    from models.teacher_states import TeacherStates
+    from models.slmrec.teacher_states import TeacherStates
 
     require_same_data(teacher, data_version(splits))
     chosen = profile.load(context.partition_key)
@@ -177,7 +177,7 @@ def student(
     teacher_states: StateFile,
 ) -> Checkpoint:
     """SLMRec: the backbone's first N layers, taught offline by the teacher's block states (paper, section 4)."""
-    from models.fitting import fit_student
+    from models.slmrec.fitting import fit_student
 
     chosen = profile.load(context.partition_key)
     taught = chosen.student.looks_at_teacher
@@ -214,8 +214,8 @@ def ingredients(
     """What a recommender on the backbone is made from, to be loaded where it is really trained."""
 
     def load() -> "Ingredients":
-        from models.fitting import Ingredients
-        from models.item_embeddings import load_item_embeddings
+        from models.slmrec.fitting import Ingredients
+        from models.slmrec.item_embeddings import load_item_embeddings
 
         return Ingredients(
             sequences=training_sequences(splits),
@@ -230,15 +230,15 @@ def ingredients(
 
 def course(splits: pl.DataFrame, profile: "Profile", callbacks: "Sequence[TrainerCallback]", state: Path) -> "Course":
     """How a training on these splits is seeded, judged, watched and resumed."""
-    from models.fitting import Course
+    from models.slmrec.fitting import Course
 
     return Course(seed=profile.seed, validate=validation_metric(splits, profile), callbacks=callbacks, state=state)
 
 
 def load_teacher(teacher: Checkpoint) -> "LLMRecommender":
     """The trained teacher, which will not be trained any more."""
-    from models.checkpoint import load_recommender
-    from models.llm_recommender import LLMRecommender
+    from models.files import load_recommender
+    from models.slmrec.recommender import LLMRecommender
 
     recommender = load_recommender(teacher.directory).for_inference()
     assert isinstance(recommender, LLMRecommender)
@@ -251,7 +251,7 @@ def open_states(file: StateFile, teacher: Checkpoint, profile: "Profile") -> "Te
     Raises:
         ValueError: if the file isn't there, or holds another teacher's.
     """
-    from models.teacher_states import TeacherStates
+    from models.slmrec.teacher_states import TeacherStates
 
     if not profile.student.keeps_states:
         return None
@@ -287,9 +287,9 @@ def _write_states(
     path: Path,
     identity: str,
 ) -> None:
-    from models.distillation_terms import block_ends
-    from models.llm_recommender import NextItemExamples
-    from models.teacher_states import write_teacher_states
+    from models.losses.distillation import block_ends
+    from models.slmrec.recommender import NextItemExamples
+    from models.slmrec.teacher_states import write_teacher_states
 
     path.parent.mkdir(parents=True, exist_ok=True)
     recommender, told = load_teacher(teacher), time.monotonic()

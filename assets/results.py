@@ -11,22 +11,22 @@ from pydantic import BaseModel
 
 from assets.amazon.splits import data_version, histories, targets
 from assets.amazon.validation import read_stages
-from assets.conventions import DOMAINS, OWNERS, figure_metadata, table_metadata
+from assets.configuration.domains import Domain, find_domain
 from assets.data import DatasetStatistics, Preparation
-from assets.domains import Domain, find_domain
-from assets.home import write_atomically
-from assets.mlflow_store import dagster_run_url
-from assets.provenance import Checkpoint, require_same_data
-from assets.resources import Home, ProfileResource
+from assets.registry.runs import MLflowTracking
+from assets.registry.store import dagster_run_url
 from assets.studies.record import STUDIES, read_study
-from assets.tracking import MLflowTracking
+from assets.workspace.conventions import DOMAINS, OWNERS, figure_metadata, table_metadata
+from assets.workspace.home import write_atomically
+from assets.workspace.provenance import Checkpoint, require_same_data
+from assets.workspace.resources import Home, ProfileResource
 
 if TYPE_CHECKING:
-    from assets.profiles import Profile
+    from assets.configuration.profiles import Profile
     from evaluation.cost import Cost
-    from evaluation.data_section import DataQuality
     from evaluation.records import CostRecord, ResultRecord
     from evaluation.records import Provenance as RecordProvenance
+    from evaluation.report.data_section import DataQuality
     from evaluation.studies import Judged, StudyRecord
     from models.recommender import Recommender
 
@@ -112,7 +112,7 @@ def evaluation_report(
 ) -> Report:
     """One HTML file that opens without a network: tables, curves, bar charts, the studies, each number's provenance."""
     from evaluation.records import read_records
-    from evaluation.report import render_report
+    from evaluation.report.page import render_report
 
     if dataset_statistics.data_version != main_results.data_version:
         raise ValueError(
@@ -156,7 +156,7 @@ def judge(
     from evaluation.ranking import rank_targets
     from evaluation.records import ResultRecord
     from evaluation.studies import Judged
-    from models.checkpoint import load_recommender, read_training
+    from models.files import load_recommender, read_training
 
     test, rules = splits.filter(pl.col("split") == "test"), profile.evaluation
     test_histories, test_targets = histories(test), targets(test)
@@ -224,7 +224,7 @@ def _studies(context: AssetExecutionContext, version: str) -> "list[StudyRecord]
 
 def _quality(preparation: Preparation, data_docs: Path) -> "DataQuality":
     """What became of the raw reviews, and what the checks found."""
-    from evaluation.data_section import Check, DataQuality
+    from evaluation.report.data_section import Check, DataQuality
 
     return DataQuality(
         steps=preparation.steps,
@@ -328,7 +328,7 @@ def _tables(records: "Sequence[ResultRecord]") -> dict[str, TableMetadataValue]:
 
 
 def _figure(records: "Sequence[ResultRecord]") -> MarkdownMetadataValue:
-    from evaluation.figures import bar_chart, png
+    from evaluation.report.figures import bar_chart, png
 
     full = [record for record in records if record.key == "full"]
     return figure_metadata(png(bar_chart(full)), "Full-catalogue ranking")

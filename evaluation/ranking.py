@@ -66,7 +66,7 @@ def rank_targets(
 def make_validate(
     histories: Sequences, targets: np.ndarray, *, users: int | None = None, seed: int = 0
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """What `models.training` calls to stop early: the metrics' means under full ranking, seen items excluded.
+    """What `models.training.run` calls to stop early: the metrics' means under full ranking, seen items excluded.
 
     Args:
         histories: validation histories, one row a user.

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluation.labels import METRIC_LABELS, duration
 from evaluation.metrics import METRICS, bootstrap_means
 from evaluation.records import ResultRecord
+from evaluation.report.labels import METRIC_LABELS, duration
 
 HEADLINE = "ndcg_at_10"
 """The metric of the differences."""

@@ -2,7 +2,7 @@
 
 import os
 
-from assets.home import disable_telemetry
+from assets.workspace.home import disable_telemetry
 
 # Both are read once, when the libraries are imported.
 disable_telemetry()

@@ -5,10 +5,10 @@ import os
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from assets import backbone, baselines, data, delivery, llm, results
-from assets.io_managers import ParquetIOManager, RecordIOManager
-from assets.resources import Home, ProfileResource
+from assets.registry.runs import MLflowTracking
 from assets.studies import ablation, depth, online, theory
-from assets.tracking import MLflowTracking
+from assets.workspace.io_managers import ParquetIOManager, RecordIOManager
+from assets.workspace.resources import Home, ProfileResource
 from orchestration.console import progress_console
 
 PROFILE_VARIABLE = "SLMREC_PROFILE"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dagster import AssetCheckSeverity, DagsterEvent, DagsterEventType, DagsterInstance
 from dagster_shared.error import SerializableErrorInfo
 
-from assets import home
-from assets.amazon.sources import check_source
-from assets.domains import find_domain
+from assets.amazon.download.sources import check_source
+from assets.configuration.domains import find_domain
+from assets.workspace import home
 
 
 def run_chain(domain: str, profile: str) -> int:
@@ -31,7 +31,7 @@ def run_studies(domain: str, profile: str) -> int:
 
 
 def _run_job(job: str, domain: str, profile: str, show: Callable[[str], None]) -> int:
-    from assets.profiles import load_profile
+    from assets.configuration.profiles import load_profile
 
     check_source(find_domain(domain).source)
     load_profile(profile, domain)
@@ -69,7 +69,7 @@ def _show_studies(domain: str) -> None:
 
 def _show_results(domain: str) -> None:
     from evaluation.records import read_records
-    from evaluation.report import results_table
+    from evaluation.report.page import results_table
 
     report = home.report_directory(domain) / "report.html"
     sys.stdout.write(

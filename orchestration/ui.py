@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from assets import home
+from assets.workspace import home
 from orchestration.run import use_dagster_home
 
 WORKSPACE = Path(__file__).parents[1] / "workspace.yaml"

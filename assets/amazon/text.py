@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from assets.amazon.formats import review_fields
-from assets.amazon.json_lines import stream_fields
-from assets.amazon.metadata import clean_text
-from assets.amazon.reviews import seconds
-from assets.amazon.sources import RawFile, unchanged_path
+from assets.amazon.download.sources import RawFile, unchanged_path
+from assets.amazon.reading.formats import review_fields
+from assets.amazon.reading.json_lines import stream_fields
+from assets.amazon.reading.metadata import clean_text
+from assets.amazon.reading.reviews import seconds
 
 
 def item_texts(metadata: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:

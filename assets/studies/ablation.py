@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from assets.conventions import DOMAINS, OWNERS
 from assets.data import DatasetStatistics
 from assets.llm import StateFile, ingredients, load_teacher, open_states, states_seconds
-from assets.provenance import Checkpoint
-from assets.resources import Home, ProfileResource
+from assets.registry.runs import MLflowTracking
 from assets.studies.cells import GROUP, Cell, StudyRun
 from assets.studies.record import Study
-from assets.tracking import MLflowTracking
+from assets.workspace.conventions import DOMAINS, OWNERS
+from assets.workspace.provenance import Checkpoint
+from assets.workspace.resources import Home, ProfileResource
 
 if TYPE_CHECKING:
-    from assets.profiles import Profile
-    from models.distillation import DistillationConfig
-    from models.fitting import Course
-    from models.llm_recommender import LLMRecommender, LLMRecommenderConfig
-    from models.training import TrainingOutcome
+    from assets.configuration.profiles import Profile
+    from models.slmrec.distillation import DistillationConfig
+    from models.slmrec.fitting import Course
+    from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
+    from models.training.run import TrainingOutcome
 
 WHOLE = "all"
 """The row with which the others are compared."""
@@ -78,7 +78,7 @@ def ablation_study(
     teacher_states: StateFile,
 ) -> Study:
     """The student without each part of its distillation, over several seeds; with the rows that reviewers asked for."""
-    from evaluation.study_figures import study_chart
+    from evaluation.report.study_figures import study_chart
 
     chosen = profile.load(context.partition_key)
     parameters = {"profile": chosen.name, "studies": chosen.studies, "student": chosen.student}
@@ -144,7 +144,7 @@ def student_cell(
     student = chosen.model_copy(update={"model": model, "distillation": distillation, "training": training})
 
     def fit(course: "Course") -> "tuple[LLMRecommender, TrainingOutcome]":
-        from models.fitting import fit_student
+        from models.slmrec.fitting import fit_student
 
         return fit_student(
             material(),

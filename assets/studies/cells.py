@@ -19,26 +19,26 @@ import polars as pl
 from dagster import AssetExecutionContext, MetadataValue
 
 from assets.amazon.splits import data_version
-from assets.conventions import figure_metadata, table_metadata
+from assets.configuration.domains import find_domain
 from assets.data import DatasetStatistics
-from assets.domains import find_domain
-from assets.home import write_atomically
 from assets.llm import course
-from assets.provenance import Checkpoint, config_hash, plain, require_same_data
-from assets.resources import Home
+from assets.registry.runs import MLflowTracking, TrackedRun
 from assets.results import judge, split_in_words
 from assets.studies.record import Study
-from assets.tracking import MLflowTracking, TrackedRun
-from assets.training import seconds_upstream, trace, train_checkpoint
+from assets.workspace.conventions import figure_metadata, table_metadata
+from assets.workspace.home import write_atomically
+from assets.workspace.provenance import Checkpoint, config_hash, plain, require_same_data
+from assets.workspace.resources import Home
+from assets.workspace.training import seconds_upstream, trace, train_checkpoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from assets.profiles import Profile
+    from assets.configuration.profiles import Profile
     from evaluation.studies import Judged, LayerFindings, Outcome, Place, StudyRow
-    from models.fitting import Course
-    from models.llm_recommender import LLMRecommender
-    from models.training import TrainingOutcome
+    from models.slmrec.fitting import Course
+    from models.slmrec.recommender import LLMRecommender
+    from models.training.run import TrainingOutcome
 
     Fit = Callable[[Course], tuple[LLMRecommender, TrainingOutcome]]
 
@@ -221,7 +221,7 @@ class StudyRun:
             findings: title → rows of text, besides the results.
             layers: what was measured on the layers, if anything was.
         """
-        from evaluation.figures import png
+        from evaluation.report.figures import png
         from evaluation.studies import HEADLINE, StudyRecord, interval_words, study_text, table_cells
 
         rows = self.rows()

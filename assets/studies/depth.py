@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from assets.conventions import DOMAINS, OWNERS
 from assets.data import DatasetStatistics
 from assets.llm import ingredients, load_teacher
-from assets.provenance import Checkpoint
-from assets.resources import Home, ProfileResource
+from assets.registry.runs import MLflowTracking
 from assets.studies.cells import GROUP, Cell, StudyRun
 from assets.studies.record import Study
-from assets.tracking import MLflowTracking
+from assets.workspace.conventions import DOMAINS, OWNERS
+from assets.workspace.provenance import Checkpoint
+from assets.workspace.resources import Home, ProfileResource
 
 if TYPE_CHECKING:
-    from assets.profiles import Profile
-    from models.fitting import Course
-    from models.llm_recommender import LLMRecommender
-    from models.training import TrainingOutcome
+    from assets.configuration.profiles import Profile
+    from models.slmrec.fitting import Course
+    from models.slmrec.recommender import LLMRecommender
+    from models.training.run import TrainingOutcome
 
 NOTES = """\
 Trained: a recommender of that many layers, on L_ce alone, with the teacher's settings, for each seed. Read out: the
@@ -57,7 +57,7 @@ def depth_study(
     teacher: Checkpoint,
 ) -> Study:
     """Recommenders trained at several depths, and the teacher read out early at each layer, normed and raw."""
-    from evaluation.study_figures import depth_chart
+    from evaluation.report.study_figures import depth_chart
 
     chosen = profile.load(context.partition_key)
     parameters = {"profile": chosen.name, "studies": chosen.studies, "teacher": chosen.teacher}
@@ -79,7 +79,7 @@ def depths(profile: "Profile") -> tuple[int, ...]:
 
 def _read_out(study: StudyRun, teacher: Checkpoint, deep: "LLMRecommender") -> None:
     from evaluation.studies import Place
-    from models.read_out import read_out
+    from models.slmrec.read_out import read_out
 
     seeded = study.profile.model_copy(update={"seed": teacher.provenance.seed})
     whole = f"normed_{deep.settings.layers}"
@@ -121,7 +121,7 @@ def _trained(
     deepest = max(depths(study.profile))
 
     def fit(course: "Course") -> "tuple[LLMRecommender, TrainingOutcome]":
-        from models.fitting import fit_teacher
+        from models.slmrec.fitting import fit_teacher
 
         return fit_teacher(material(), model, training, course)
 

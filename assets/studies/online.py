@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from assets.conventions import DOMAINS, OWNERS
 from assets.data import DatasetStatistics
 from assets.llm import StateFile, ingredients
-from assets.provenance import Checkpoint
-from assets.resources import Home, ProfileResource
+from assets.registry.runs import MLflowTracking
 from assets.studies.ablation import WHOLE, MadeFrom, Variant, student_cell
 from assets.studies.cells import GROUP, Cell, StudyRun
 from assets.studies.record import Study
-from assets.tracking import MLflowTracking
+from assets.workspace.conventions import DOMAINS, OWNERS
+from assets.workspace.provenance import Checkpoint
+from assets.workspace.resources import Home, ProfileResource
 
 if TYPE_CHECKING:
-    from models.distillation import DistillationConfig
-    from models.fitting import Course
-    from models.llm_recommender import LLMRecommender
-    from models.training import TrainingOutcome
+    from models.slmrec.distillation import DistillationConfig
+    from models.slmrec.fitting import Course
+    from models.slmrec.recommender import LLMRecommender
+    from models.training.run import TrainingOutcome
 
 OFFLINE = "offline"
 NOTES = """\
@@ -59,7 +59,7 @@ def online_distillation_study(
     teacher_states: StateFile,
 ) -> Study:
     """Offline against online distillation, by states and by logits: quality, and stability over several seeds."""
-    from evaluation.study_figures import loss_chart, study_chart
+    from evaluation.report.study_figures import loss_chart, study_chart
 
     chosen = profile.load(context.partition_key)
     parameters = {
@@ -113,7 +113,7 @@ def _online(
     material = ingredients(study.splits, study.items, made_from.item_embeddings, made_from.language_backbone)
 
     def fit(course: "Course") -> "tuple[LLMRecommender, TrainingOutcome]":
-        from models.fitting import fit_online
+        from models.slmrec.fitting import fit_online
 
         return fit_online(
             material(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from assets.home import records_directory
+from assets.workspace.home import records_directory
 
 if TYPE_CHECKING:
     from evaluation.studies import StudyRecord

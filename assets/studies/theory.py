@@ -7,22 +7,22 @@ import polars as pl
 from dagster import AssetExecutionContext, asset
 
 from assets.amazon.splits import histories
-from assets.conventions import DOMAINS, OWNERS
 from assets.data import DatasetStatistics
 from assets.llm import load_teacher
-from assets.provenance import Checkpoint
-from assets.resources import Home, ProfileResource
+from assets.registry.runs import MLflowTracking
 from assets.studies.cells import GROUP, StudyRun
 from assets.studies.record import Study
-from assets.tracking import MLflowTracking
+from assets.workspace.conventions import DOMAINS, OWNERS
+from assets.workspace.provenance import Checkpoint
+from assets.workspace.resources import Home, ProfileResource
 
 if TYPE_CHECKING:
     import torch
 
     from evaluation.studies import LayerFindings
-    from models.llm_recommender import LLMRecommender
     from models.sequences import Sequences
-    from models.theory import StepFit
+    from models.slmrec.recommender import LLMRecommender
+    from models.slmrec.theory import StepFit
 
 USERS = 500
 """Validation users to fit to, and as many others to measure on: thousands of tokens for a width of hundreds (ours)."""
@@ -72,9 +72,9 @@ def theory_check(
     teacher: Checkpoint,
 ) -> Study:
     """One layer in the place of K, numerically, on the trained teacher. Read its limits in the notes first."""
-    from evaluation.study_figures import theory_chart
-    from models.read_out import read_out
-    from models.theory import stretched
+    from evaluation.report.study_figures import theory_chart
+    from models.slmrec.read_out import read_out
+    from models.slmrec.theory import stretched
 
     chosen = profile.load(context.partition_key)
     parameters = {"profile": chosen.name, "users": USERS}
@@ -107,8 +107,8 @@ def measure(deep: "LLMRecommender", validation: "Sequences", seed: int) -> Findi
     Raises:
         ValueError: if there are fewer than two.
     """
-    from models.layer_choice import block_influence
-    from models.theory import fit_steps, layer_similarity, linear_step, scalar_step, states_of
+    from models.slmrec.layer_choice import block_influence
+    from models.slmrec.theory import fit_steps, layer_similarity, linear_step, scalar_step, states_of
 
     if len(validation) < 2:
         raise ValueError("theory_check fits to one validation user and measures on another: the domain has too few.")

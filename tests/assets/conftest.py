@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from assets import home
-from assets.mlflow_store import connect
+from assets.registry.store import connect
+from assets.workspace import home
 
 home.disable_telemetry()
 

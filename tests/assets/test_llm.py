@@ -10,21 +10,21 @@ import pytest
 import torch
 from dagster import DagsterInstance, asset, materialize
 
-from assets import home
 from assets.amazon.splits import data_version, leave_one_out
-from assets.conventions import DOMAINS
-from assets.io_managers import ParquetIOManager, RecordIOManager
+from assets.configuration.profiles import load_profile
 from assets.llm import StateFile, ingredients, open_states, states_seconds, student, teacher_states
-from assets.mlflow_store import connect
-from assets.profiles import load_profile
-from assets.provenance import Checkpoint, Provenance
-from assets.resources import Home, ProfileResource
-from assets.serving import checkpoint_card
-from assets.tracking import MLflowTracking
-from models.backbone import build_backbone
-from models.checkpoint import read_training, save_recommender
-from models.fitting import Course, fit_teacher
-from models.item_embeddings import save_item_embeddings
+from assets.registry.packing import checkpoint_card
+from assets.registry.runs import MLflowTracking
+from assets.registry.store import connect
+from assets.workspace import home
+from assets.workspace.conventions import DOMAINS
+from assets.workspace.io_managers import ParquetIOManager, RecordIOManager
+from assets.workspace.provenance import Checkpoint, Provenance
+from assets.workspace.resources import Home, ProfileResource
+from models.backbone.sources import build_backbone
+from models.files import read_training, save_recommender
+from models.slmrec.fitting import Course, fit_teacher
+from models.slmrec.item_embeddings import save_item_embeddings
 
 DOMAIN, ITEMS, SUPERVISED = "sample", 12, 60
 PROFILE = """

@@ -20,26 +20,26 @@ from dagster import AssetsDefinition, DagsterInstance, asset, materialize
 from transformers import TrainerCallback
 
 from assets.amazon.splits import data_version, leave_one_out, training_sequences
-from assets.conventions import DOMAINS
+from assets.configuration.profiles import StudiesProfile, load_profile
 from assets.data import DatasetStatistics, Preparation
-from assets.io_managers import ParquetIOManager, RecordIOManager
 from assets.llm import teacher, teacher_states
-from assets.mlflow_store import connect, ensure_experiment
-from assets.profiles import StudiesProfile, load_profile
-from assets.provenance import Checkpoint, Provenance
-from assets.resources import Home, ProfileResource
+from assets.registry.runs import MLflowTracking
+from assets.registry.store import connect, ensure_experiment
 from assets.results import ResultTable, evaluation_report
 from assets.studies import ablation, depth, online, theory
 from assets.studies.cells import remove_earlier
 from assets.studies.record import STUDIES, Study, read_study
-from assets.tracking import MLflowTracking
+from assets.workspace.conventions import DOMAINS
+from assets.workspace.io_managers import ParquetIOManager, RecordIOManager
+from assets.workspace.provenance import Checkpoint, Provenance
+from assets.workspace.resources import Home, ProfileResource
 from evaluation.records import read_records, write_record
-from evaluation.study_section import TITLES
-from models import fitting
-from models.backbone import build_backbone
-from models.checkpoint import load_recommender
-from models.distillation import DistillationConfig
-from models.item_embeddings import save_item_embeddings
+from evaluation.report.study_section import TITLES
+from models.backbone.sources import build_backbone
+from models.files import load_recommender
+from models.slmrec import fitting
+from models.slmrec.distillation import DistillationConfig
+from models.slmrec.item_embeddings import save_item_embeddings
 
 pytestmark = pytest.mark.usefixtures("tracked_home")
 

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.catalogue_loss import catalogue_cross_entropy
+from models.losses.catalogue import catalogue_cross_entropy
 from tests.benchmarks.harness import Measurement, in_own_process, interleaved, memory_raised_by, one_thread
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

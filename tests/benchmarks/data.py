@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 
+from assets.amazon.download.sources import RawFile
 from assets.amazon.interactions import Filters, build_interactions
-from assets.amazon.reviews import read_reviews
+from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences
-from assets.amazon.sources import RawFile
 from tests.benchmarks.harness import Measurement, in_own_process, interleaved, memory_raised_by
 from tests.benchmarks.raw_reviews import synthetic_reviews
 

@@ -7,8 +7,8 @@ Shallow and deep give different results; what is compared is their cost.
 import numpy as np
 from torch import Tensor
 
-from models.distillation import Distillation, DistillationConfig
-from models.llm_recommender import LLMRecommender, NextItemExamples
+from models.slmrec.distillation import Distillation, DistillationConfig
+from models.slmrec.recommender import LLMRecommender, NextItemExamples
 from tests.benchmarks.harness import Measurement, interleaved, one_thread
 from tests.benchmarks.plain_path import (
     Sizes,

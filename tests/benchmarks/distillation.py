@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.batches import BucketedBatches
-from models.distillation import Distillation, DistillationConfig
-from models.llm_recommender import LLMRecommender, NextItemExamples
 from models.sequences import Sequences
-from models.teacher_states import DistilledExamples, TeacherStates, write_teacher_states
+from models.slmrec.distillation import Distillation, DistillationConfig
+from models.slmrec.recommender import LLMRecommender, NextItemExamples
+from models.slmrec.teacher_states import DistilledExamples, TeacherStates, write_teacher_states
+from models.training.batches import BucketedBatches
 from tests.benchmarks.harness import Measurement, interleaved, one_thread
 from tests.benchmarks.plain_path import (
     FULL_SIZE,

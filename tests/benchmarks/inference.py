@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from models.llm_recommender import LLMRecommender
 from models.sequences import Sequences
+from models.slmrec.recommender import LLMRecommender
 from tests.benchmarks.harness import Measurement, interleaved, one_thread
 from tests.benchmarks.plain_path import (
     FULL_SIZE,

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.decoder import random_decoder
-from models.distillation import Distillation
-from models.llm_recommender import LLMRecommender, LLMRecommenderConfig
+from models.backbone.decoder import random_decoder
 from models.sequences import Sequences
+from models.slmrec.distillation import Distillation
+from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
 from tests.benchmarks.catalogue_loss import dense_cross_entropy
 
 T = TypeVar("T")

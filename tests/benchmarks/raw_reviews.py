@@ -4,7 +4,7 @@ import sys
 
 from tqdm import tqdm
 
-from assets.amazon.sources import RawFile
+from assets.amazon.download.sources import RawFile
 from assets.amazon.synthetic import VERSION, Truth, Warts, truth_path, write_synthetic
 from tests.benchmarks.records import benchmarks_directory
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from assets.home import home, write_atomically
-from assets.provenance import git_commit
+from assets.workspace.home import home, write_atomically
+from assets.workspace.provenance import git_commit
 from evaluation.records import Hardware, hardware
 from evaluation.strict import decode, parse_json
 from tests.benchmarks.harness import Measurement

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.backbone import BackboneConfig, build_backbone
-from models.llm_recommender import LLMRecommender, LLMRecommenderConfig, NextItemExamples
+from models.backbone.sources import BackboneConfig, build_backbone
 from models.sequences import Sequences
+from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, NextItemExamples
 from tests.benchmarks.harness import Measurement, interleaved, one_thread
 
 

@@ -1,6 +1,6 @@
 """Made-up studies for the tests of what shows them; no number here was measured."""
 
-from evaluation.labels import METRIC_LABELS
+from evaluation.report.labels import METRIC_LABELS
 from evaluation.studies import Difference, Spread, StudyRecord, StudyRow
 
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from models.language_model import train_tokenizer
+from models.backbone.language_model import train_tokenizer
 
 DEPTH = 4
 COMMON = {

@@ -14,10 +14,10 @@ from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from models.backbone import BackboneConfig, build_backbone
-from models.llm_recommender import LLMRecommender, LLMRecommenderConfig, LoraSettings, NextItemExamples
+from models.backbone.sources import BackboneConfig, build_backbone
 from models.recommender import inference
 from models.sequences import Sequences
+from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, LoraSettings, NextItemExamples
 from tests.models.decoders import norm_in_full
 
 CONFIG = LLMRecommenderConfig(layers=3, max_items=5, tuned=LoraSettings(rank=2, alpha=4, dropout=0.0))

@@ -15,16 +15,16 @@ from transformers import TrainerCallback
 
 from evaluation.protocols import FullRanking
 from evaluation.ranking import make_validate, rank_targets
-from models.checkpoint import load_recommender, save_recommender
+from models.baselines.sasrec import SASRec, SASRecConfig, SASRecExamples
 from models.device import best_device
-from models.distillation import Distillation, DistillationConfig, OnlineDistillation
-from models.layer_choice import block_influence
-from models.llm_recommender import LLMRecommender, NextItemExamples
-from models.read_out import read_out
-from models.sasrec import SASRec, SASRecConfig, SASRecExamples
-from models.theory import states_of, stretched
-from models.training import TrainingConfig, _arguments, train
-from models.training_state import StateDirectory
+from models.files import load_recommender, save_recommender
+from models.slmrec.distillation import Distillation, DistillationConfig, OnlineDistillation
+from models.slmrec.layer_choice import block_influence
+from models.slmrec.read_out import read_out
+from models.slmrec.recommender import LLMRecommender, NextItemExamples
+from models.slmrec.theory import states_of, stretched
+from models.training.run import TrainingConfig, _arguments, train
+from models.training.state import StateDirectory
 from tests.models.recommenders import CONFIG, HISTORIES, N_ITEMS, TARGETS, random_backbone, random_items, recommender_on
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -59,7 +59,7 @@ def test_without_processes_it_is_the_first(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_recommenders_are_made_there(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.llm_recommender.best_device", lambda: torch.device("meta"))
+    monkeypatch.setattr("models.slmrec.recommender.best_device", lambda: torch.device("meta"))
     for make in (LLMRecommender.from_backbone, LLMRecommender.from_random):
         made = make(CONFIG, backbone, random_items(), seed=0)
         assert {tensor.device.type for tensor in (*made.parameters(), *made.buffers())} == {"meta"}
@@ -82,7 +82,7 @@ def test_one_process_trains_on_one_gpu(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_training_takes_the_device_that_is_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.training.best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("models.training.run.best_device", lambda: torch.device("cpu"))
     arguments = _arguments(TRAINING, 6, 0, str(tmp_path))
     assert (arguments.device, arguments.n_gpu) == (torch.device("cpu"), 0)
 

@@ -115,7 +115,7 @@ def test_a_profile_with_a_bad_value(workplace: Workplace) -> None:
 
 def test_a_domain_that_is_being_worked_on(workplace: Workplace) -> None:
     holder = (
-        "import sys; from assets.home import domain_lock, prepare_home\n"
+        "import sys; from assets.workspace.home import domain_lock, prepare_home\n"
         "prepare_home()\n"
         "import subprocess\n"
         "with domain_lock('tiny', 'other-run'):\n"
@@ -131,7 +131,7 @@ def test_a_domain_that_is_being_worked_on(workplace: Workplace) -> None:
 
 def test_an_upstream_checkpoint_of_other_data_is_refused(workplace: Workplace) -> None:
     """A student never learns from another split's teacher."""
-    from assets.provenance import Checkpoint, Provenance, require_same_data
+    from assets.workspace.provenance import Checkpoint, Provenance, require_same_data
 
     made = Provenance(data_version="old", code_version="1", config_hash="c", seed=0, dagster_run="r")
     teacher = Checkpoint(

@@ -10,9 +10,9 @@ import pytest
 from safetensors import safe_open
 
 from evaluation.records import read_records
-from models.checkpoint import load_recommender
+from models.files import load_recommender
 from models.sequences import Sequences
-from models.teacher_states import TeacherStates
+from models.slmrec.teacher_states import TeacherStates
 from tests.orchestration.workplace import Workplace, make_workplace
 
 RECOMMENDERS = ("popularity", "sasrec", "student", "teacher")

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from assets.domains import VARIABLE, find_domain
+from assets.configuration.domains import VARIABLE, find_domain
 from tests.orchestration.workplace import ROOT, Workplace
 
 README = (ROOT / "README.md").read_text()

@@ -20,7 +20,7 @@ RUNS = """
 import hashlib, json, os, sys
 from pathlib import Path
 from dagster import AssetKey, DagsterEventType, DagsterInstance
-from assets import home
+from assets.workspace import home
 home.disable_telemetry()
 made = home.prepare_home()
 from orchestration.run import use_dagster_home

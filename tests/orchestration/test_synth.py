@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from assets.amazon.synthetic import Truth, write_synthetic
-from assets.domains import find_domain
+from assets.configuration.domains import find_domain
 from orchestration.__main__ import main
 
 

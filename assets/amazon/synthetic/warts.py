@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from assets.amazon.json_fields import NOT_AN_OBJECT
-from assets.amazon.json_lines import NOT_UTF8
+from assets.amazon.reading.json_fields import NOT_AN_OBJECT
+from assets.amazon.reading.json_lines import NOT_UTF8
 
 Share = Annotated[float, Field(ge=0, le=0.25)]
 Row = dict[str, Any]

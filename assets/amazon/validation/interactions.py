@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from assets.amazon.interactions import DAY_SECONDS, Filters
-from assets.amazon.reviews import EARLIEST
+from assets.amazon.reading.reviews import EARLIEST
 from assets.amazon.ties import raw_id_hash, tie_hash
 from assets.amazon.validation.rules import Check, Validation, column, none_of, number, validate
 from assets.amazon.validation.schemas import (

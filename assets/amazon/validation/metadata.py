@@ -7,7 +7,7 @@ from html.entities import html5
 
 import polars as pl
 
-from assets.amazon.quarantine import ReadReport
+from assets.amazon.reading.quarantine import ReadReport
 from assets.amazon.validation.raw import (
     FILE_WHOLE,
     FILE_WHOLE_RULE,

@@ -5,8 +5,8 @@ The rows that could be read are `interactions.py`'s and `metadata.py`'s subject.
 
 from __future__ import annotations
 
-from assets.amazon.json_lines import BREAKS_OFF
-from assets.amazon.quarantine import QUARANTINE_SCHEMA, QUOTED_CHARACTERS, ReadReport
+from assets.amazon.reading.json_lines import BREAKS_OFF
+from assets.amazon.reading.quarantine import QUARANTINE_SCHEMA, QUOTED_CHARACTERS, ReadReport
 from assets.amazon.validation.rules import Check, Validation, none_of, number, validate
 from assets.amazon.validation.schemas import AS_EXPECTED, SCHEMA, SCHEMA_RULE, schema_faults, unchecked
 

@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from assets.amazon.download.sources import RawFile, SyntheticSource, fetch_metadata, fetch_reviews
 from assets.amazon.interactions import Filters, Interactions, build_interactions
-from assets.amazon.reviews import read_reviews
+from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences
-from assets.amazon.sources import RawFile, SyntheticSource, fetch_metadata, fetch_reviews
 from assets.amazon.splits import leave_one_out
 
 WriteRaw = Callable[..., RawFile]

@@ -331,12 +331,12 @@ BUILD_AND_WRITE = """
 import sys
 from pathlib import Path
 import numpy as np, polars as pl
-from assets.amazon import json_lines
+from assets.amazon.reading import json_lines
 from assets.amazon.interactions import Filters, build_interactions
-from assets.amazon.metadata import read_metadata
-from assets.amazon.reviews import read_reviews
+from assets.amazon.reading.metadata import read_metadata
+from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences
-from assets.amazon.sources import RawFile
+from assets.amazon.download.sources import RawFile
 from assets.amazon.splits import GlobalTemporal, LeaveOneOut, data_version, split_interactions
 from assets.amazon.text import item_texts
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from assets.amazon.download.sources import LocalSource, RawFile, fetch_metadata, fetch_reviews
 from assets.amazon.interactions import Filters, build_interactions
-from assets.amazon.metadata import read_metadata
-from assets.amazon.quarantine import ReadReport
-from assets.amazon.reviews import read_reviews
+from assets.amazon.reading.metadata import read_metadata
+from assets.amazon.reading.quarantine import ReadReport
+from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences, tied_share
-from assets.amazon.sources import LocalSource, RawFile, fetch_metadata, fetch_reviews
 from assets.amazon.splits import leave_one_out, split_counts
 
 DATA = Path(__file__).parents[3] / "../shared/data"

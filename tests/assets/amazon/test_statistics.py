@@ -8,7 +8,7 @@ import pytest
 
 from assets.amazon.splits import SPLIT_TYPE
 from assets.amazon.statistics import dataset_statistics
-from evaluation.data_section import STATISTICS
+from evaluation.report.data_section import STATISTICS
 
 DAY = 86_400
 INTERACTIONS = {"user_id": pl.UInt32, "item_id": pl.UInt32, "rating": pl.Float32, "timestamp": pl.Int64}

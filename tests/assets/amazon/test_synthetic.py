@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from assets.amazon.download.sources import RawFile, SyntheticSource, fetch_metadata, fetch_reviews
 from assets.amazon.interactions import Filters, Interactions, build_interactions
-from assets.amazon.metadata import read_metadata
-from assets.amazon.reviews import read_reviews
+from assets.amazon.reading.metadata import read_metadata
+from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences
-from assets.amazon.sources import RawFile, SyntheticSource, fetch_metadata, fetch_reviews
 from assets.amazon.synthetic import Truth, Warts, review_lines, truth_path, write_synthetic
 from assets.amazon.synthetic.world import ZIPF_EXPONENT, ZIPF_SHIFT, open_shop
 

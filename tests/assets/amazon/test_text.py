@@ -5,11 +5,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from assets.amazon import json_lines
+from assets.amazon.download.sources import NO_FILE, RawFile
 from assets.amazon.interactions import Filters, build_interactions
-from assets.amazon.metadata import read_metadata
-from assets.amazon.reviews import read_reviews
-from assets.amazon.sources import NO_FILE, RawFile
+from assets.amazon.reading import json_lines
+from assets.amazon.reading.metadata import read_metadata
+from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.splits import held_out_pairs
 from assets.amazon.text import item_texts, training_texts
 

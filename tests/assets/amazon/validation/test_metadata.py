@@ -5,9 +5,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from assets.amazon.json_lines import BREAKS_OFF
-from assets.amazon.metadata import METADATA_SCHEMA, read_metadata
-from assets.amazon.quarantine import QUARANTINE_SCHEMA, ReadReport
+from assets.amazon.reading.json_lines import BREAKS_OFF
+from assets.amazon.reading.metadata import METADATA_SCHEMA, read_metadata
+from assets.amazon.reading.quarantine import QUARANTINE_SCHEMA, ReadReport
 from assets.amazon.text import item_texts
 from assets.amazon.validation import ITEM_TEXT_CHECKS, Validation, check_item_texts
 from tests.assets.amazon.validation.damage import (

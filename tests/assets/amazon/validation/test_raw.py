@@ -5,9 +5,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from assets.amazon.json_lines import BREAKS_OFF
-from assets.amazon.quarantine import QUARANTINE_SCHEMA, QUOTED_CHARACTERS, ReadReport
-from assets.amazon.reviews import read_reviews
+from assets.amazon.reading.json_lines import BREAKS_OFF
+from assets.amazon.reading.quarantine import QUARANTINE_SCHEMA, QUOTED_CHARACTERS, ReadReport
+from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.validation import RAW_CHECKS, Validation, check_raw
 from tests.assets.amazon.validation.damage import (
     FIRST,

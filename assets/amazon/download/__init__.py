@@ -1,0 +1,1 @@
+"""Raw files: found, made or downloaded."""

@@ -1,0 +1,1 @@
+"""Domains and profiles: typed settings, read from YAML."""

@@ -1,0 +1,377 @@
+"""MLflow as the assets see it: one run a materialisation, one registered version a trained recommender.
+
+Belongs here: what is written to a run and to the registry. Not here: how the store is reached and things are
+found in it (`mlflow_store.py`), what is trained or measured, what a served model is packed of (`serving.py`).
+Nothing uses MLflow's global active run, so that steps in threads don't meet.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import polars as pl
+from dagster import AssetExecutionContext, ConfigurableResource, InitResourceContext, MetadataValue
+
+from assets.registry.packing import checkpoint_card, save_pyfunc
+from assets.registry.store import (
+    connect,
+    dagster_run_url,
+    end_abandoned,
+    ensure_experiment,
+    ensure_registered_model,
+    find_unfinished,
+    mlflow_run_url,
+    model_name,
+    ui_url,
+)
+from assets.workspace import home
+from assets.workspace.provenance import Checkpoint, Provenance, plain
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from transformers import TrainerCallback
+
+ERROR_TAG = "slmrec.error"
+METRICS_A_CALL, PARAMETERS_A_CALL = 1000, 100
+LONGEST_PARAMETER, LONGEST_TAG, LONGEST_DIGEST = 6000, 8000, 36
+"""MLflow's own limits."""
+
+SECONDS_BETWEEN_CALLS = 3.0
+"""Live metrics are sent together, at most this often: each call is a database transaction (ours)."""
+
+VALIDATION_METRICS = ("hr_at_", "ndcg_at_", "mrr")
+"""How the names of metrics begin that validation brings; all else comes from the training itself."""
+
+
+class RegisteredVersion(NamedTuple):
+    """A version in the registry; `uri` is what `mlflow.pyfunc.load_model` takes."""
+
+    uri: str
+    version: str
+
+
+class MLflowTracking(ConfigurableResource[Any]):
+    """The tracking server or store that `MLFLOW_TRACKING_URI` names; by default a SQLite file in the home."""
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        """Reach the store before anything has started; ValueError where that fails."""
+        home.prepare_home()
+        connect(home.mlflow_uri())
+
+    @contextmanager
+    def run(
+        self,
+        context: AssetExecutionContext,
+        *,
+        domain: str,
+        parameters: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        asset: str | None = None,
+        parent: str | None = None,
+    ) -> Iterator["TrackedRun"]:
+        """The MLflow run of this materialisation, in experiment `slmrec/<domain>`.
+
+        A Dagster retry (of the step, or of the run from its failure) goes on with the run that failed, if its
+        parameters are the same. On leaving, the run is FINISHED; after an exception FAILED, with the message;
+        after an interruption KILLED. What is RUNNING of the asset beforehand, a killed process left behind, for a run
+        holds its domain's lock: it becomes KILLED too, with the runs beneath it.
+
+        Args:
+            context: names the run, and finds it again.
+            domain: the experiment.
+            parameters: nested settings, flattened with dots.
+            tags: anything else to find it by.
+            asset: names the run where the step makes several assets, or trains several checkpoints; by default the
+                step's own.
+            parent: the id of the run that this one is a part of, and is shown beneath.
+        """
+        client = connect(home.mlflow_uri())
+        asset = asset or context.asset_key.to_user_string()
+        subject = {
+            "slmrec.asset": asset,
+            "slmrec.partition": context.partition_key if context.has_partition_key else "",
+        }
+        identity = {"slmrec.dagster_root_run": context.run.root_run_id or context.run.run_id, **subject}
+        dagster_url = dagster_run_url(context.run.run_id)
+        note = {
+            "slmrec.dagster_run": context.run.run_id,
+            "slmrec.dagster_url": dagster_url,
+            "mlflow.note.content": f"[Dagster run {context.run.run_id}]({dagster_url})",
+            **({"mlflow.parentRunId": parent} if parent else {}),
+            **(tags or {}),
+        }
+        experiment = ensure_experiment(client, domain)
+        flat = flatten(parameters)
+        end_abandoned(client, experiment, subject)
+        found = find_unfinished(client, experiment, identity, flat) or client.create_run(
+            experiment, run_name=asset, tags={**identity, "mlflow.source.name": "slmrec"}
+        )
+        tracked = TrackedRun(client, found, domain, dagster_url)
+        client.update_run(tracked.run_id, status="RUNNING")
+        if ERROR_TAG in found.data.tags:
+            client.delete_tag(tracked.run_id, ERROR_TAG)
+        tracked.set_tags(note)
+        tracked.log_parameters(flat)
+        try:
+            yield tracked
+            tracked.flush()
+        except Exception as error:
+            tracked.end("FAILED", f"{type(error).__name__}: {error}")
+            raise
+        except BaseException as interruption:
+            tracked.end("KILLED", f"{type(interruption).__name__}: {interruption}")
+            raise
+        tracked.end("FINISHED")
+
+    def log_test_metrics(self, checkpoint: Checkpoint, metrics: Mapping[str, float]) -> None:
+        """Add test metrics such as `full/ndcg_at_10` to the run that trained a recommender, and to its model.
+
+        Raises:
+            ValueError: if the checkpoint names no MLflow run.
+        """
+        from mlflow.entities import Metric
+
+        run_id = checkpoint.provenance.mlflow_run
+        if run_id is None:
+            raise ValueError(
+                f"The {checkpoint.name} checkpoint names no MLflow run to which its metrics could be added: "
+                f"re-materialise {checkpoint.name} for domain {checkpoint.domain!r}."
+            )
+        client = connect(home.mlflow_uri())
+        model_id = None
+        if checkpoint.model_version is not None:
+            name = model_name(checkpoint.domain, checkpoint.name)
+            model_id = client.get_model_version(name, checkpoint.model_version).tags["slmrec.model_id"]
+        now = _milliseconds()
+        client.log_batch(
+            run_id, metrics=[Metric(key, value, now, 0, model_id=model_id) for key, value in metrics.items()]
+        )
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Let `models:/<name>@<alias>` mean that version from now on."""
+        connect(home.mlflow_uri()).set_registered_model_alias(name, alias, version)
+
+    def run_url(self, run_id: str) -> str:
+        """Where a browser shows a run."""
+        experiment = connect(home.mlflow_uri()).get_run(run_id).info.experiment_id
+        return mlflow_run_url(experiment, run_id)
+
+    def model_url(self, name: str, version: str) -> str:
+        """Where a browser shows a registered version."""
+        return f"{ui_url()}/#/models/{name}/versions/{version}"
+
+
+class TrackedRun:
+    """A run that is being written. Metrics are gathered, and sent every few seconds and at the end."""
+
+    def __init__(self, client: "MlflowClient", run: "Run", domain: str, dagster_url: str) -> None:
+        self.run_id: str = run.info.run_id
+        self._experiment_id: str = run.info.experiment_id
+        self._client = client
+        self._domain = domain
+        self._dagster_url = dagster_url
+        self._waiting: list[Any] = []
+        self._heard_from: int | None = None
+        self._sent_at = time.monotonic()
+
+    @property
+    def url(self) -> str:
+        """Where a browser shows the run."""
+        return mlflow_run_url(self._experiment_id, self.run_id)
+
+    def links(self) -> dict[str, MetadataValue]:
+        """The run, for the materialisation's metadata."""
+        return {"mlflow_run": MetadataValue.url(self.url)}
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Facts that may change, unlike parameters; cut to MLflow's limit."""
+        from mlflow.entities import RunTag
+
+        self._client.log_batch(self.run_id, tags=[RunTag(key, value[:LONGEST_TAG]) for key, value in tags.items()])
+
+    def log_parameters(self, parameters: Mapping[str, str]) -> None:
+        """Settings, each written once; writing the same value again does no harm."""
+        from mlflow.entities import Param
+
+        entries = [Param(key, value) for key, value in parameters.items()]
+        for start in range(0, len(entries), PARAMETERS_A_CALL):
+            self._client.log_batch(self.run_id, params=entries[start : start + PARAMETERS_A_CALL])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Points of curves. Values that aren't finite are left out: MLflow can't draw them."""
+        from mlflow.entities import Metric
+
+        now = _milliseconds()
+        self._waiting += [
+            Metric(key, float(value), now, step) for key, value in metrics.items() if math.isfinite(value)
+        ]
+        if time.monotonic() - self._sent_at > SECONDS_BETWEEN_CALLS:
+            self.flush()
+
+    def log_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        """The curves of a training that is over, as far as the callback hasn't brought them: what came before a kill.
+
+        Args:
+            history: points as in `models.training.run.TrainingOutcome.history`.
+        """
+        for point in history:
+            if self._heard_from is None or point["step"] < self._heard_from:
+                self.log_metrics(training_metrics(point), step=int(point["step"]))
+
+    def callback(self) -> "TrainerCallback":
+        """An observer for `models.training.run.train` that brings the curves while they grow."""
+        from transformers import TrainerCallback, TrainerState
+
+        run = self
+
+        class Curves(TrainerCallback):
+            def on_log(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:  # noqa: ARG002
+                if run._heard_from is None:
+                    run._heard_from = state.global_step
+                run.log_metrics(training_metrics(given["logs"]), step=state.global_step)
+
+            def on_evaluate(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:  # noqa: ARG002
+                run.log_metrics(training_metrics(given["metrics"]), step=state.global_step)
+
+        return Curves()
+
+    def log_dataset(self, name: str, frame: pl.DataFrame, digest: str, use: str = "training") -> None:
+        """Say which table was read: name, version, schema, size. Its source is the Dagster run that read it.
+
+        Args:
+            name: such as `beauty/splits`.
+            frame: described, not stored.
+            digest: the data version; MLflow keeps 36 characters of it.
+            use: what for.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        columns = [{"name": column, "type": str(dtype)} for column, dtype in frame.schema.items()]
+        dataset = Dataset(
+            name=name,
+            digest=digest[:LONGEST_DIGEST],
+            source_type="http",
+            source=json.dumps({"url": self._dagster_url}),
+            schema=json.dumps({"mlflow_colspec": columns}),
+            profile=json.dumps({"num_rows": frame.height}),
+        )
+        self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", use)])])
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file, or a directory with all that is in it."""
+        self._client.log_artifact(self.run_id, str(path), folder)
+
+    def register(
+        self,
+        checkpoint: Path,
+        *,
+        item_ids: Sequence[str],
+        recommender: str,
+        input_example: Sequence[Sequence[str]],
+        note: str = "",
+    ) -> RegisteredVersion:
+        """Log a checkpoint as a model that can be served, and register it as `slmrec-<domain>-<recommender>`.
+
+        Args:
+            checkpoint: its directory.
+            item_ids: raw ids, item 1's first.
+            recommender: the asset's name.
+            input_example: histories of raw item ids.
+            note: what the model card must say besides, such as that the data are synthetic.
+        """
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model
+
+        client, name = self._client, model_name(self._domain, recommender)
+        provenance = Provenance.model_validate_json((checkpoint / "provenance.json").read_bytes())
+        card = checkpoint_card(checkpoint, recommender=recommender, domain=self._domain, note=note)
+        tags = {
+            "slmrec.domain": self._domain,
+            "slmrec.recommender": recommender,
+            "slmrec.data_version": provenance.data_version,
+            "slmrec.identity": provenance.identity,
+        }
+        logged = client.create_logged_model(
+            self._experiment_id, name=name, source_run_id=self.run_id, tags=tags, model_type=recommender
+        )
+        with TemporaryDirectory() as scratch:
+            save_pyfunc(
+                Path(scratch) / "model",
+                checkpoint,
+                item_ids=item_ids,
+                input_example=input_example,
+                card=card,
+                model=Model(
+                    artifact_path=logged.artifact_location,
+                    run_id=self.run_id,
+                    model_uuid=logged.model_id,
+                    model_id=logged.model_id,
+                ),
+            )
+            client.log_model_artifacts(logged.model_id, str(Path(scratch) / "model"))
+        client.finalize_logged_model(logged.model_id, "READY")
+        client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        ensure_registered_model(client, name)
+        version = client.create_model_version(
+            name,
+            source=logged.artifact_location,  # a models:/ URI would be looked up in the global store
+            run_id=self.run_id,
+            tags={**tags, "slmrec.model_id": logged.model_id},
+            description=card,
+            model_id=logged.model_id,
+        ).version
+        link = json.dumps([{"name": name, "version": version}])
+        client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
+        return RegisteredVersion(f"models:/{name}/{version}", str(version))
+
+    def flush(self) -> None:
+        """Send the metrics gathered so far."""
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), METRICS_A_CALL):
+            self._client.log_batch(self.run_id, metrics=waiting[start : start + METRICS_A_CALL])
+        self._sent_at = time.monotonic()
+
+    def end(self, status: str, error: str = "") -> None:
+        """Close the run; an error's message becomes a tag."""
+        if error:
+            self.flush()
+            self.set_tags({ERROR_TAG: error})
+        self._client.set_terminated(self.run_id, status)
+
+
+def flatten(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Nested settings as MLflow's flat text parameters; a longer text than MLflow takes is cut.
+
+    >>> flatten({"student": {"layers": 2, "rates": [0.1, 0.2]}})
+    {'student.layers': '2', 'student.rates': '[0.1, 0.2]'}
+    """
+    flat: dict[str, str] = {}
+    for key, value in plain(parameters).items():
+        if isinstance(value, dict) and value:
+            flat |= {f"{key}.{inner}": text for inner, text in flatten(value).items()}
+        else:
+            flat[key] = str(value)[:LONGEST_PARAMETER]
+    return flat
+
+
+def training_metrics(point: Mapping[str, float]) -> dict[str, float]:
+    """A point of a training's history under MLflow names.
+
+    >>> training_metrics({"step": 10, "epoch": 0.5, "loss": 6.2, "ndcg_at_10": 0.03})
+    {'train/epoch': 0.5, 'train/loss': 6.2, 'validation/ndcg_at_10': 0.03}
+    """
+    return {
+        f"{'validation' if key.startswith(VALIDATION_METRICS) else 'train'}/{key}": value
+        for key, value in point.items()
+        if key != "step"
+    }
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000

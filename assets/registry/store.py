@@ -1,0 +1,151 @@
+"""The MLflow store: reaching it, and finding or making what a run needs there.
+
+Belongs here: the client, experiments, earlier attempts, names and addresses. Not here: what is written to a
+run (`tracking.py`).
+"""
+
+import functools
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from filelock import FileLock
+
+from assets.workspace import home
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+DAGSTER_URL_VARIABLE, DAGSTER_URL = "SLMREC_DAGSTER_URL", "http://127.0.0.1:3000"
+MLFLOW_URL_VARIABLE, MLFLOW_URL = "SLMREC_MLFLOW_URL", "http://127.0.0.1:5000"
+
+logger = logging.getLogger("slmrec.tracking")
+
+
+def model_name(domain: str, recommender: str) -> str:
+    """The registered model's name."""
+    return f"slmrec-{domain}-{recommender}"
+
+
+def dagster_run_url(run_id: str) -> str:
+    """Where a browser shows a Dagster run."""
+    return f"{_base(DAGSTER_URL_VARIABLE, DAGSTER_URL)}/runs/{run_id}"
+
+
+def ui_url() -> str:
+    """Where a browser finds MLflow: the tracking server, or the UI that `make ui` starts beside a store."""
+    uri = home.mlflow_uri()
+    return uri.rstrip("/") if uri.startswith("http") else _base(MLFLOW_URL_VARIABLE, MLFLOW_URL)
+
+
+def mlflow_run_url(experiment_id: str, run_id: str) -> str:
+    """Where a browser shows an MLflow run."""
+    return f"{ui_url()}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+@functools.cache
+def connect(uri: str) -> "MlflowClient":
+    """A client of that store. A new SQL store gets its tables, by one process while the others wait.
+
+    Raises:
+        ValueError: if a server doesn't answer, or a store belongs to another version of MLflow.
+    """
+    if uri.startswith("http"):
+        _require_answer(uri)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    _quieten()
+    home.locks_directory().mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(home.locks_directory() / "mlflow.lock"):
+            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_experiments(max_results=1)
+            client.search_registered_models(max_results=1)
+    except MlflowException as error:
+        raise ValueError(
+            f"MLflow at {uri} can't be used: {error.message}. Mend that, or let "
+            f"{home.TRACKING_VARIABLE} name another server or store; unset, it is a file in the home."
+        ) from error
+    return client
+
+
+def _require_answer(uri: str) -> None:
+    """Any answer will do; MLflow's own client would go on trying for minutes."""
+    try:
+        urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()  # noqa: S310  # only called for http
+    except HTTPError as refusal:
+        logger.info("MLflow at %s answers %s to a health check.", uri, refusal.code)
+    except OSError as error:
+        raise ValueError(
+            f"MLflow at {uri} doesn't answer ({error}): start that server, or unset {home.TRACKING_VARIABLE} "
+            "to keep runs in a file in the home."
+        ) from error
+
+
+def ensure_experiment(client: "MlflowClient", domain: str) -> str:
+    """The id of `slmrec/<domain>`, made where it is missing and restored where it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    name = f"slmrec/{domain}"
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        served = home.mlflow_uri().startswith("http")
+        location = None if served else (home.mlflow_artifacts() / domain).as_uri()
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return ensure_experiment(client, domain)
+    if found.lifecycle_stage == "deleted":
+        logger.warning("MLflow experiment %s had been deleted; it is restored with its runs.", name)
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+def find_unfinished(
+    client: "MlflowClient", experiment: str, identity: Mapping[str, str], parameters: Mapping[str, str]
+) -> "Run | None":
+    """The run of an earlier attempt at the same materialisation with the same parameters, if unfinished."""
+    for run in client.search_runs([experiment], _tagged(identity), order_by=["attributes.start_time DESC"]):
+        if run.info.status != "FINISHED" and parameters.items() >= run.data.params.items():
+            return run
+    return None
+
+
+def end_abandoned(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -> None:
+    """Set the running runs with these tags to KILLED, with the running ones beneath them."""
+    for run in client.search_runs([experiment], f"{_tagged(tags)} and attributes.status = 'RUNNING'"):
+        client.set_terminated(run.info.run_id, "KILLED")
+        end_abandoned(client, experiment, {"mlflow.parentRunId": run.info.run_id})
+
+
+def _tagged(tags: Mapping[str, str]) -> str:
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+
+
+def ensure_registered_model(client: "MlflowClient", name: str) -> None:
+    """Make the registered model if it is the first of its name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _quieten() -> None:
+    """No lines of MLflow's on every table of a new store and every file of a model, and no progress bars for them."""
+    for name in ("alembic", "mlflow.store", "mlflow.pyfunc"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def _base(variable: str, default: str) -> str:
+    return (os.environ.get(variable) or default).rstrip("/")

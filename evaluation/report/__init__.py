@@ -1,0 +1,1 @@
+"""The report: tables, figures and sections, drawn from result records."""

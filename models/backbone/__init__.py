@@ -1,0 +1,1 @@
+"""The language backbone: where it comes from, how its layers are read and run."""

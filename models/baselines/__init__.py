@@ -1,0 +1,1 @@
+"""The baselines: one file each, from top to bottom."""

@@ -1,0 +1,1 @@
+"""The losses: pure functions of representations, item tables and states."""

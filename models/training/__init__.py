@@ -1,0 +1,1 @@
+"""Training any model that learns: configuration, loop, record, resumable state, several processes."""

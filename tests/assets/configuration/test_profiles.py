@@ -1,0 +1,129 @@
+"""Every shipped profile loads, and a bad value is refused in words that name it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaModel
+
+from assets.configuration.domains import load_domains
+from assets.configuration.profiles import SHIPPED, load_profile, profile_names
+from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
+
+
+def test_the_shipped_profiles_are_the_documented_four() -> None:
+    assert profile_names() == ["cpu", "gpu", "paper", "sample"]
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "paper", "sample"])
+@pytest.mark.parametrize("domain", [None, *load_domains()])
+def test_every_profile_loads_for_every_domain(name: str, domain: str | None) -> None:
+    assert load_profile(name, domain).name == name
+
+
+def test_the_paper_profile_holds_the_papers_table() -> None:
+    """Learning rate, steps, warm-up, validation rhythm and lambda 3, as PAPER's table has them."""
+    table = {
+        "cloth": (0.003, 1500, 50, 50, 1.0),
+        "movie": (0.001, None, 50, 100, 1.0),
+        "music": (0.002, 800, 100, 100, 0.01),
+        "sport": (0.002, 2000, 50, 100, 0.1),
+    }
+    for domain, (rate, steps, warmup, every, lambda_ms) in table.items():
+        student = load_profile("paper", domain).student
+        training = student.training
+        found = (training.learning_rate, training.max_steps, training.warmup_steps, training.evaluate_every)
+        assert found == (rate, steps, warmup, every)
+        assert student.distillation.lambda_ms == lambda_ms
+        assert (student.distillation.lambda_cos, student.distillation.lambda_norm) == (1.0, 0.1)
+        assert training.batch_size == 256
+
+
+def test_the_paper_profile_runs_on_the_meta_device() -> None:
+    """LLaMA-7B's shapes without its weights: the states, and the student's 0.944 of 6.631 billion parameters.
+
+    `LlamaConfig()` is LLaMA-7B. The paper counts the token table, of which we keep the prompt's rows only, and not the
+    two item adapters: 14.2 % by its own numbers, against the 13 % of its abstract.
+    """
+    profile = load_profile("paper", "cloth")
+    e4srec = LLMRecommenderConfig(layers=32, tuned=profile.teacher.model.tuned)
+    billions = {}
+    for name, model in (("E4SRec", e4srec), ("teacher", profile.teacher.model), ("student", profile.student.model)):
+        with torch.device("meta"):
+            decoder = LlamaModel(LlamaConfig(num_hidden_layers=model.layers))
+            width, item_width = decoder.config.hidden_size, profile.sasrec.model.d
+            recommender = LLMRecommender(
+                model, decoder, torch.zeros(50, width), torch.zeros(9, width), torch.zeros(23_000, item_width)
+            )
+            items, lengths = torch.ones(2, model.max_items, dtype=torch.int64), torch.full((2,), model.max_items)
+            (states,) = recommender.supervised_states(items, lengths, (model.layers,))
+            assert states.shape == (2, 4096)
+            assert recommender.output_adapter(states).shape == (2, 128)
+        adapters = sum(p.numel() for p in [*recommender.input_adapter.parameters(), recommender.output_adapter.weight])
+        counted = sum(p.numel() for p in recommender.parameters()) - adapters + 32_000 * width
+        billions[name] = round(counted / 1e9, 3)
+    assert billions["E4SRec"] == 6.631
+    assert billions["student"] == 0.944
+    assert billions["student"] < billions["teacher"] < billions["E4SRec"]
+
+
+def test_the_launchpads_overrides_win() -> None:
+    overrides = {"student": {"training": {"learning_rate": 0.5}}, "seed": 3}
+    profile = load_profile("paper", "cloth", overrides)
+    assert (profile.student.training.learning_rate, profile.seed) == (0.5, 3)
+    assert profile.student.training.max_steps == 1500
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"sasrec": {"model": {"dropout": 1.5}}}, r"sasrec\.model.*dropout.*1\.5"),
+        ({"student": {"model": {"layers": 3}}}, "3 student layers don't both divide into 4 blocks"),
+        ({"student": {"model": {"layers": 12}}}, "the student has 12 layers and its teacher 8"),
+        ({"teacher": {"model": {"layers": 12}}}, "the teacher wants 12 layers of a backbone of 8"),
+        ({"teacher": {"model": {"objective": "last"}}}, "one objective"),
+        ({"teacher": {"model": {"max_items": 10}}}, "the teacher reads 10 items and the student 30.* same max_items"),
+        ({"studies": {"depths": [0, 2]}}, r"depths must be different numbers, each at least 1, not \(0, 2\)"),
+        ({"studies": {"depths": [2, 9]}}, "depth_study wants 9 layers of a backbone of 8"),
+        ({"studies": {"seeds": [-1]}}, "seeds must be different numbers, each at least 0"),
+        ({"sasrec": {"modle": {}}}, r"sasrec\.modle"),
+        ({"evaluation": {"candidates": 0}}, r"evaluation\.candidates"),
+        ({"seed": "soon"}, "seed"),
+    ],
+)
+def test_a_bad_value_is_named(overrides: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_profile("sample", None, overrides)
+    assert str(SHIPPED / "sample.yaml") in str(caught.value)
+
+
+def test_a_student_without_teacher_may_read_other_histories() -> None:
+    alone = {"lambda_cos": 0, "lambda_norm": 0, "lambda_kl": 0}
+    overrides = {"teacher": {"model": {"max_items": 10}}, "student": {"distillation": alone}}
+    student = load_profile("sample", None, overrides).student
+    assert (student.looks_at_teacher, student.keeps_states) == (False, False)
+    for way in ({"start": "teacher"}, {"layers": "influence"}, {"lambda_kl": 1}):
+        overrides["student"] = {"distillation": {**alone, **way}}
+        with pytest.raises(ValueError, match="give both the same max_items"):
+            load_profile("sample", None, overrides)
+
+
+def test_an_unknown_profile_lists_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"no profile 'huge'.*cpu, gpu, paper, sample"):
+        load_profile("huge")
+
+
+def test_a_profile_of_ones_own(tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text((SHIPPED / "sample.yaml").read_text().replace("seed: 0", "seed: 9"))
+    assert load_profile(str(own)).seed == 9
+    with pytest.raises(ValueError, match="no profile file"):
+        load_profile(str(tmp_path / "other.yaml"))
+
+
+@pytest.mark.parametrize("text", ["- a\n- list\n", "sasrec: [unclosed\n"])
+def test_a_file_that_is_no_profile(tmp_path: Path, text: str) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.yaml"):
+        load_profile(str(own))

@@ -1,0 +1,138 @@
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assets.workspace import home
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_home_is_absolute_and_given_by_the_variable(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SLMREC_HOME", raising=False)
+    assert home.home() == tmp_path / ".slmrec"
+    monkeypatch.setenv("SLMREC_HOME", "elsewhere")
+    assert home.home() == tmp_path / "elsewhere"
+    monkeypatch.setenv("SLMREC_HOME", "")
+    assert home.home() == tmp_path / ".slmrec"
+
+
+def test_everything_lies_below_the_home(empty_home):
+    assert home.raw_directory("cloth") == empty_home / "raw/cloth"
+    assert home.checkpoint_directory("cloth", "teacher") == empty_home / "checkpoints/cloth/teacher"
+    assert home.results_directory("cloth") == empty_home / "results/cloth"
+    assert home.report_directory("cloth") == empty_home / "reports/cloth"
+    assert home.tables_directory() == empty_home / "tables"
+    assert home.records_directory() == empty_home / "records"
+    assert home.mlflow_uri() == f"sqlite:///{empty_home}/mlflow.db"
+
+
+def test_a_tracking_server_replaces_the_sqlite_file(empty_home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5999")
+    assert home.mlflow_uri() == "http://127.0.0.1:5999"
+
+
+def test_telemetry_is_off_unless_the_user_has_spoken(monkeypatch):
+    from mlflow.telemetry.utils import is_telemetry_disabled
+
+    for name in home.TELEMETRY_OFF:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GX_ANALYTICS_ENABLED", "true")
+    home.disable_telemetry()
+    assert is_telemetry_disabled()
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert os.environ["GX_ANALYTICS_ENABLED"] == "true"
+
+
+def test_dagster_accepts_the_settings_that_are_written(empty_home):
+    from dagster import DagsterInstance
+
+    home.prepare_home()
+    with DagsterInstance.from_config(str(home.dagster_home())) as instance:
+        assert not instance.telemetry_enabled
+        assert instance.managed_python_loggers == ["slmrec"]
+        assert instance.root_directory == str(empty_home / "dagster")
+
+
+def test_preparing_again_keeps_the_users_settings(empty_home):
+    home.prepare_home()
+    settings = home.dagster_home() / "dagster.yaml"
+    settings.write_text("telemetry: {enabled: false}\n")
+    home.prepare_home()
+    assert settings.read_text() == "telemetry: {enabled: false}\n"
+
+
+def test_a_home_that_cannot_be_made_is_named(empty_home):
+    empty_home.write_text("a file in the way")
+    with pytest.raises(ValueError, match=r"home can't be used .*: make it a writable directory, or point SLMREC_HOME"):
+        home.prepare_home()
+
+
+def test_a_full_disk_is_named(tmp_path):
+    home.require_free_space(tmp_path, needed=1)
+    with pytest.raises(ValueError, match="free some, or point SLMREC_HOME to another disk"):
+        home.require_free_space(tmp_path, needed=2 * shutil.disk_usage(tmp_path).total)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "file"
+    home.write_atomically(file, b"old")
+    home.write_atomically(file, b"new")
+    assert file.read_bytes() == b"new"
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"folder can't be written \(.*directory"):
+        home.write_atomically(tmp_path / "folder", b"data")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path, monkeypatch):
+    """With a limit of the process's files, which the kernel refuses like a full disk."""
+    home.write_atomically(tmp_path / "file", b"old")
+    code = (
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom assets.workspace import home\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))\n"
+        "try:\n    home.write_atomically(Path(sys.argv[1]), b'0123456789')\n"
+        "except ValueError as error:\n    print(error)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "file"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert f"{tmp_path / 'file'} can't be written (File too large): see that its disk has room" in shown
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_written_file_has_the_mode_of_any_other(tmp_path):
+    home.write_atomically(tmp_path / "ours", b"")
+    (tmp_path / "other").write_bytes(b"")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "other")]
+    assert modes[0] == modes[1]
+
+
+def test_a_domain_is_held_by_one_run_at_a_time(empty_home):
+    with home.domain_lock("cloth", run_id="run-1"), home.domain_lock("movie"):
+        message = rf"'cloth' is being worked on by process {os.getpid()} \(Dagster run run-1\): wait"
+        with pytest.raises(ValueError, match=message), home.domain_lock("cloth", run_id="run-2"):
+            pytest.fail("two runs hold one domain")
+    with home.domain_lock("cloth"):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_free(empty_home):
+    hold = (
+        "from assets.workspace import home\nwith home.domain_lock('cloth'):\n    print('held', flush=True)\n    input()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match=f"process {process.pid}: wait"), home.domain_lock("cloth"):
+            pytest.fail("two processes hold one domain")
+    finally:
+        process.kill()
+        process.communicate()
+    with home.domain_lock("cloth"):
+        pass

@@ -1,0 +1,146 @@
+import polars as pl
+import pytest
+from dagster import (
+    AssetExecutionContext,
+    AssetSpec,
+    StaticPartitionsDefinition,
+    asset,
+    build_init_resource_context,
+    materialize,
+)
+from pydantic import BaseModel
+from upath import UPath
+
+from assets.workspace.io_managers import ParquetIOManager, RecordIOManager
+
+DOMAINS = StaticPartitionsDefinition(["cloth", "movie"])
+FRAME = pl.DataFrame(
+    {"user_id": [0, 1], "history": [[3, 1], [2]]}, schema={"user_id": pl.UInt32, "history": pl.List(pl.UInt32)}
+)
+
+
+class Statistics(BaseModel):
+    users: int
+    domain: str
+
+
+@asset(partitions_def=DOMAINS, io_manager_key="tables")
+def sequences() -> pl.DataFrame:
+    return FRAME
+
+
+@asset(partitions_def=DOMAINS, io_manager_key="records")
+def statistics(context: AssetExecutionContext, sequences: pl.DataFrame) -> Statistics:
+    assert sequences.equals(FRAME)
+    assert sequences.schema == FRAME.schema
+    return Statistics(users=sequences.height, domain=context.partition_key)
+
+
+@asset(io_manager_key="records")
+def across_domains(statistics: dict[str, Statistics]) -> Statistics:
+    return Statistics(users=sum(each.users for each in statistics.values()), domain="+".join(sorted(statistics)))
+
+
+@asset(partitions_def=DOMAINS, io_manager_key="records")
+def report(statistics: Statistics) -> Statistics:
+    return statistics
+
+
+@asset(partitions_def=DOMAINS, io_manager_key="records")
+def untyped(statistics):
+    return statistics
+
+
+SEQUENCES = AssetSpec("sequences", partitions_def=DOMAINS).with_io_manager_key("tables")
+STATISTICS = AssetSpec("statistics", partitions_def=DOMAINS).with_io_manager_key("records")
+
+
+def resources(folder) -> dict:
+    return {
+        "tables": ParquetIOManager(base=str(folder / "tables")),
+        "records": RecordIOManager(base=str(folder / "records")),
+    }
+
+
+def test_values_pass_through_files_named_by_asset_and_partition(tmp_path):
+    result = materialize([sequences, statistics], partition_key="cloth", resources=resources(tmp_path))
+    assert result.output_for_node("statistics") == Statistics(users=2, domain="cloth")
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")} == {
+        "tables/sequences/cloth.parquet",
+        "records/statistics/cloth.json",
+    }
+    assert pl.read_parquet(tmp_path / "tables/sequences/cloth.parquet").equals(FRAME)
+
+
+def test_a_table_shows_its_rows_and_schema_and_a_record_its_values(tmp_path):
+    result = materialize([sequences, statistics], partition_key="cloth", resources=resources(tmp_path))
+    table, record = (result.asset_materializations_for_node(node)[0].metadata for node in ("sequences", "statistics"))
+    assert table["dagster/row_count"].value == 2
+    columns = [(column.name, column.type) for column in table["dagster/column_schema"].value.columns]
+    assert columns == [("user_id", "UInt32"), ("history", "List(UInt32)")]
+    assert record["record"].value == {"users": 2, "domain": "cloth"}
+
+
+def test_an_unpartitioned_asset_reads_all_partitions(tmp_path):
+    for domain in ("cloth", "movie"):
+        materialize([sequences, statistics], partition_key=domain, resources=resources(tmp_path))
+    result = materialize([across_domains, STATISTICS], resources=resources(tmp_path))
+    assert result.output_for_node("across_domains") == Statistics(users=4, domain="cloth+movie")
+
+
+def test_the_home_is_the_default(empty_home):
+    default = {"tables": ParquetIOManager(), "records": RecordIOManager()}
+    materialize([sequences, statistics], partition_key="movie", resources=default)
+    assert (empty_home / "tables/sequences/movie.parquet").is_file()
+    assert (empty_home / "records/statistics/movie.json").is_file()
+
+
+def test_tables_can_lie_on_object_storage(tmp_path):
+    remote = {**resources(tmp_path), "tables": ParquetIOManager(base="memory://bucket/tables")}
+    result = materialize([sequences, statistics], partition_key="cloth", resources=remote)
+    assert result.output_for_node("statistics").users == 2
+    assert UPath("memory://bucket/tables/sequences/cloth.parquet").is_file()
+
+
+def test_a_missing_upstream_says_what_to_materialise(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"parquet: materialise sequences for partition cloth first\.$"):
+        materialize([statistics, SEQUENCES], partition_key="cloth", resources=resources(tmp_path))
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    (tmp_path / "tables" / "sequences").mkdir(parents=True)
+    (tmp_path / "tables" / "sequences" / "cloth.parquet").write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(ValueError, match=r"cloth\.parquet can't be read as sequences: .* materialise sequences for"):
+        materialize([statistics, SEQUENCES], partition_key="cloth", resources=resources(tmp_path))
+
+
+def test_a_record_of_another_shape_is_named(tmp_path):
+    (tmp_path / "records" / "statistics").mkdir(parents=True)
+    (tmp_path / "records" / "statistics" / "cloth.json").write_text('{"users": "many", "domain": "cloth"}')
+    with pytest.raises(ValueError, match=r"(?s)cloth\.json can't be read as statistics: .*users"):
+        materialize([report, STATISTICS], partition_key="cloth", resources=resources(tmp_path))
+
+
+def test_a_consumer_must_say_which_record_it_reads(tmp_path):
+    materialize([sequences, statistics], partition_key="cloth", resources=resources(tmp_path))
+    with pytest.raises(TypeError, match="name the pydantic model that statistics returns"):
+        materialize([untyped, STATISTICS], partition_key="cloth", resources=resources(tmp_path))
+
+
+def test_a_failed_write_leaves_the_old_table(tmp_path):
+    materialize([sequences], partition_key="cloth", resources=resources(tmp_path))
+
+    @asset(name="sequences", partitions_def=DOMAINS, io_manager_key="tables")
+    def wrong():
+        return ["not", "a", "frame"]
+
+    with pytest.raises(TypeError, match="sequences must return a polars DataFrame, not list"):
+        materialize([wrong], partition_key="cloth", resources=resources(tmp_path))
+    folder = tmp_path / "tables" / "sequences"
+    assert [path.name for path in folder.iterdir()] == ["cloth.parquet"]
+    assert pl.read_parquet(folder / "cloth.parquet").equals(FRAME)
+
+
+def test_an_unknown_storage_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"Nothing can be stored at nowhere://bucket"):
+        ParquetIOManager(base="nowhere://bucket").setup_for_execution(build_init_resource_context())

@@ -1,0 +1,25 @@
+import pytest
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, StaticPartitionsDefinition, asset, materialize
+
+from assets.workspace.resources import PARTITION_TAG, Home
+
+STARTED, SUCCESS, CANCELED = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.CANCELED
+
+
+@pytest.mark.filterwarnings("ignore:The `__fields__` attribute:DeprecationWarning")  # Dagster 1.13 (November 2026)
+def test_the_next_run_on_a_domain_closes_those_of_killed_processes(empty_home):
+    """Runs of other domains, which may live, and those that have ended stay as they are."""
+
+    @asset(partitions_def=StaticPartitionsDefinition(["cloth", "movie"]))
+    def something(home: Home) -> None:
+        del home
+
+    with DagsterInstance.ephemeral() as instance:
+        runs = [
+            instance.add_run(DagsterRun("chain", status=status, tags={PARTITION_TAG: domain}))
+            for domain, status in (("cloth", STARTED), ("cloth", SUCCESS), ("movie", STARTED))
+        ]
+        materialize([something], partition_key="cloth", resources={"home": Home()}, instance=instance)
+        found = [instance.get_run_by_id(run.run_id).status for run in runs]
+        assert {run.status for run in instance.get_runs()} == {CANCELED, SUCCESS, STARTED}
+    assert found == [CANCELED, SUCCESS, STARTED]
