@@ -1,45 +1,33 @@
-"""The language backbone: a decoder and its tokenizer, pretrained on the domain's words, random, local or from a hub."""
+"""The language backbone: a decoder and its tokenizer, pretrained here, random, or given by a path, package or hub."""
 
-import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from assets.amazon.download.sources import RawFile
-from assets.amazon.splits import cut_times, held_out_pairs
-from assets.amazon.text import training_texts
-from assets.configuration.domains import find_domain
-from assets.registry.runs import MLflowTracking
-from assets.workspace.conventions import DOMAINS, OWNERS
-from assets.workspace.provenance import Checkpoint
-from assets.workspace.resources import Home, ProfileResource
-from assets.workspace.training import train_backbone
-
-GROUP = "backbone"
+from assets.amazon.dataset import Dataset
+from assets.amazon.reading.raw_files import RawFile
+from assets.data import ItemTexts
+from assets.registry.trainings import Trainings
+from assets.workspace.checkpoints import Checkpoint
+from assets.workspace.presentation import OWNERS
 
 
-@asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"huggingface"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name="backbone", kinds={"huggingface"}, owners=OWNERS, io_manager_key="records")
 def language_backbone(
     context: AssetExecutionContext,
-    home: Home,
-    tracking: MLflowTracking,
-    profile: ProfileResource,
+    trainings: Trainings,
     raw_reviews: RawFile,
-    raw_metadata: RawFile,
-    item_texts: pl.DataFrame,
-    interactions: pl.DataFrame,
-    users: pl.DataFrame,
-    items: pl.DataFrame,
-    splits: pl.DataFrame,
+    item_texts: ItemTexts,
+    splits: Dataset,
 ) -> Checkpoint:
     """The decoder whose first layers teacher and student take. It never sees a review of a held-out purchase."""
-    cuts = cut_times(interactions, find_domain(context.partition_key).split)
-    return train_backbone(
-        context,
-        home=home,
-        tracking=tracking,
-        profile=profile.load(context.partition_key),
-        splits=splits,
-        texts=lambda: training_texts(
-            raw_reviews, item_texts, users, items, held_out_pairs(interactions, splits), cuts and cuts[0]
-        ),
-        texts_from=(raw_reviews.sha256, raw_metadata.sha256),
-    )
+    from assets.inputs.corpus import Corpus, GivenModel
+    from models.backbone.sources import fit_backbone
+    from models.slmrec.recommender import PROMPT, check_prompt
+
+    profile = trainings.profile.load(context.partition_key)
+    chosen = profile.backbone
+    corpus = Corpus(raw_reviews, item_texts.texts, splits, PROMPT)
+    inputs = corpus if chosen.reads_texts else GivenModel(chosen.path)
+    backbone = trainings.compute(context, fit_backbone, chosen, inputs)
+    for model in (profile.teacher.model, profile.student.model):
+        check_prompt(backbone.directory, model)
+    return backbone

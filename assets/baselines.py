@@ -1,90 +1,36 @@
-"""The baselines: popularity for scale, and SASRec, whose item table the language models read."""
+"""The baselines: an asset for each recommender that `models/baselines/` declares.
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+A new one needs nothing here: its file declares name, settings, fit and what it reads (`models/declaration.py`).
+"""
 
-import polars as pl
-from dagster import AssetExecutionContext, asset
+from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, asset
 
-from assets.amazon.splits import training_sequences
-from assets.registry.runs import MLflowTracking
-from assets.workspace.conventions import DOMAINS, OWNERS
-from assets.workspace.provenance import Checkpoint
-from assets.workspace.resources import Home, ProfileResource
-from assets.workspace.training import train_checkpoint, validation_metric
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from transformers import TrainerCallback
-
-    from models.baselines.popularity import Popularity
-    from models.baselines.sasrec import SASRec
-    from models.training.run import TrainingOutcome
-
-GROUP = "baselines"
+from assets.amazon.dataset import Dataset
+from assets.registry.trainings import Trainings
+from assets.workspace.checkpoints import Checkpoint
+from assets.workspace.presentation import OWNERS
+from models.baselines import declared
+from models.declaration import Declaration
 
 
-@asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records")
-def popularity(
-    context: AssetExecutionContext,
-    home: Home,
-    tracking: MLflowTracking,
-    profile: ProfileResource,
-    splits: pl.DataFrame,
-    items: pl.DataFrame,
-) -> Checkpoint:
-    """How often each item was bought in training: no recommender is worth its cost that doesn't beat it."""
-    from models.baselines.popularity import Popularity
+def baseline(declaration: Declaration) -> AssetsDefinition:
+    """The asset of one recommender."""
 
-    def fit(callbacks: "Sequence[TrainerCallback]", state: Path) -> "tuple[Popularity, None]":  # noqa: ARG001 - no steps
-        return Popularity.fit(training_sequences(splits), items.height), None
-
-    return train_checkpoint(
-        context,
-        home=home,
-        tracking=tracking,
-        profile=profile.load(context.partition_key),
-        configuration={},
-        splits=splits,
-        items=items,
-        fit=fit,
+    @asset(
+        name=declaration.name,
+        description=f"{declaration.label}: {declaration.source}",
+        group_name="baselines",
+        kinds={"pytorch"},
+        owners=OWNERS,
+        io_manager_key="records",
+        ins={name: AssetIn(dagster_type=Checkpoint) for name in declaration.upstream},
     )
+    def trained(
+        context: AssetExecutionContext, trainings: Trainings, splits: Dataset, **upstream: Checkpoint
+    ) -> Checkpoint:
+        return trainings.train(context, declaration, splits, upstream)
+
+    return trained
 
 
-@asset(partitions_def=DOMAINS, group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records")
-def sasrec(
-    context: AssetExecutionContext,
-    home: Home,
-    tracking: MLflowTracking,
-    profile: ProfileResource,
-    splits: pl.DataFrame,
-    items: pl.DataFrame,
-) -> Checkpoint:
-    """Self-attentive sequential recommendation with full cross-entropy, every position a target."""
-    from models.baselines.sasrec import fit_sasrec
-
-    chosen = profile.load(context.partition_key)
-
-    def fit(callbacks: "Sequence[TrainerCallback]", state: Path) -> "tuple[SASRec, TrainingOutcome]":
-        return fit_sasrec(
-            training_sequences(splits),
-            items.height,
-            chosen.sasrec.model,
-            chosen.sasrec.training,
-            seed=chosen.seed,
-            validate=validation_metric(splits, chosen),
-            callbacks=callbacks,
-            state=state,
-        )
-
-    return train_checkpoint(
-        context,
-        home=home,
-        tracking=tracking,
-        profile=chosen,
-        configuration=chosen.sasrec,
-        splits=splits,
-        items=items,
-        fit=fit,
-    )
+ASSETS = [baseline(declaration) for declaration in declared().values()]

@@ -1,32 +1,68 @@
-"""Metrics of a ranking with one relevant item a user, and their bootstrap intervals.
+"""Metrics of a ranking with one relevant item a user.
 
-Belongs here: pure functions of ranks. Not here: how a rank comes about (`ranking.py`), what is ranked
-(`protocols.py`).
+Belongs here: ranks, and what they are worth. Not here: how a rank comes about (`ranking.py`), what is ranked
+(`protocols.py`), how sure a mean is (`intervals.py`).
 
 A rank is the target's place among its candidates, from 1. With one relevant item recall@k equals HR@k, and
 the ideal DCG is 1, so that NDCG needs no normalisation.
 
-Letters: B users, M metrics, R resamples.
+Letters: B users. Each metric takes ranks, int64 [B], and gives each user's value, float64 [B].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Self
 
 import numpy as np
 
-CHUNK = 4_000_000
-"""Resample counts held in memory at once by the bootstrap: 32 MB of int64 (ours)."""
+Values = Mapping[str, np.ndarray | None]
+"""Metric -> each user's value, float64 [B]; None where the ranks don't tell it (`INEXACT`)."""
+
+INEXACT = "needs the exact rank of every target, and this recommender hands in ranked lists"
+"""Why a metric is None."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Each test user's place, from which all metrics follow.
+
+    Attributes:
+        rank: int64 [B], from 1: 1 + the candidates that score at least as high as the target.
+        candidates: int64 [B], of how many, the target included.
+        exact: bool [B]. False where the rank is only known to be worse than `rank - 1`: the target lies outside a
+            ranked list, or is an item that the recommender can't know; then rank = candidates.
+        drawn: protocol key -> ranks among drawn candidates.
+
+    Raises:
+        ValueError: if a rank isn't possible.
+    """
+
+    rank: np.ndarray
+    candidates: np.ndarray
+    exact: np.ndarray
+    drawn: Mapping[str, "Ranks"] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _checked(self.rank)
+        if not self.rank.shape == self.candidates.shape == self.exact.shape:
+            raise ValueError("Ranks, candidates and exact must be one row of the same users each.")
+        if (self.rank > self.candidates).any():
+            raise ValueError("A rank can't be larger than the number of candidates.")
+
+    @classmethod
+    def of(cls, rank: np.ndarray, candidates: int) -> Self:
+        """Exact ranks, as many candidates for each user."""
+        return cls(rank, np.full_like(rank, candidates), np.ones(len(rank), dtype=bool))
+
+    @property
+    def outside(self) -> np.ndarray:
+        """bool [B]: whether the target lies outside a ranked list, so that its rank isn't known."""
+        return ~self.exact & (self.rank < self.candidates)
 
 
 def hit_rate(ranks: np.ndarray, k: int) -> np.ndarray:
     """HR@k of each user: 1 if rank <= k, else 0.
-
-    Args:
-        ranks: int64 [B], from 1.
-        k: length of the list shown.
-
-    Returns:
-        float64 [B].
 
     >>> hit_rate(np.array([1, 3, 6]), k=5).tolist()
     [1.0, 1.0, 0.0]
@@ -36,13 +72,6 @@ def hit_rate(ranks: np.ndarray, k: int) -> np.ndarray:
 
 def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
     """NDCG@k of each user: 1 / log2(rank + 1) if rank <= k, else 0 (Järvelin & Kekäläinen 2002).
-
-    Args:
-        ranks: int64 [B], from 1.
-        k: length of the list shown.
-
-    Returns:
-        float64 [B].
 
     Rank 1 gives 1 / log2(2) = 1, rank 3 gives 1 / log2(4) = 1/2, rank 6 lies outside:
 
@@ -72,59 +101,45 @@ METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 """What every result record reports: name -> function of ranks [B], giving each user's value [B]."""
 
+METRIC_LABELS = {
+    "hr_at_1": "HR@1",
+    "hr_at_5": "HR@5",
+    "hr_at_10": "HR@10",
+    "ndcg_at_5": "NDCG@5",
+    "ndcg_at_10": "NDCG@10",
+    "mrr": "MRR",
+}
+"""Name for readers."""
 
-def means(ranks: np.ndarray) -> dict[str, float]:
-    """Every metric's mean over the users, without intervals.
+LONGEST = 10
+"""The longest list that a metric looks at."""
 
-    >>> means(np.array([1, 3]))["hr_at_1"]
-    0.5
+HEADLINE = "ndcg_at_10"
+"""The metric by which recommenders are compared."""
+
+
+def user_values(ranks: Ranks) -> dict[str, np.ndarray | None]:
+    """Each user's value of every metric. A miss is worth 0 in all of them.
+
+    The MRR needs the exact rank: it is None if some target lies outside a ranked list.
+
+    Of three items the first user's target is second; the recommender can't know the second user's:
+
+    >>> ranks = Ranks(np.array([2, 3]), np.array([3, 3]), np.array([True, False]))
+    >>> user_values(ranks)["mrr"].tolist()
+    [0.5, 0.0]
     """
-    return {name: float(metric(ranks).mean()) for name, metric in METRICS.items()}
-
-
-def summarise(ranks: np.ndarray, seed: int, resamples: int = 1000) -> dict[str, dict[str, float]]:
-    """Every metric's mean with its 95 % interval: the percentile bootstrap over users (Efron 1979).
-
-    Args:
-        ranks: int64 [B], from 1.
-        seed: of the resamples; the same seed and number of users give every recommender the same ones.
-        resamples: R; 1000 (ours).
-
-    Returns:
-        metric -> {"mean", "low", "high"}, in [0, 1].
-
-    Raises:
-        ValueError: without users, with ranks below 1, or with fewer than 2 resamples.
-
-    >>> summarise(np.array([2, 2, 2]), seed=0)["hr_at_5"]
-    {'mean': 1.0, 'low': 1.0, 'high': 1.0}
-    """
-    values_BM = np.stack([metric(ranks) for metric in METRICS.values()], axis=1)
-    low_M, high_M = np.quantile(bootstrap_means(values_BM, seed, resamples), [0.025, 0.975], axis=0)
-    return {
-        name: {"mean": float(mean), "low": float(low), "high": float(high)}
-        for name, mean, low, high in zip(METRICS, values_BM.mean(axis=0), low_M, high_M, strict=True)
+    values: dict[str, np.ndarray | None] = {
+        name: np.where(ranks.exact, metric(ranks.rank), 0.0) for name, metric in METRICS.items()
     }
+    if ranks.outside.any():
+        values["mrr"] = None
+    return values
 
 
-def bootstrap_means(values_BM: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    """float64 [R, M]: the columns' means over R resamples of the B users, each drawn with replacement.
-
-    How often each user is drawn depends on the seed and B alone. Two recommenders' rows are therefore paired,
-    and their differences are the paired bootstrap. Memory is bounded by `CHUNK` counts, whatever R is.
-    """
-    users = len(values_BM)
-    if resamples < 2:
-        raise ValueError(f"A bootstrap needs at least 2 resamples, not {resamples}.")
-    rng = np.random.default_rng(seed)
-    rows = max(1, CHUNK // users)
-    blocks = []
-    for start in range(0, resamples, rows):
-        block = min(rows, resamples - start)
-        drawn = rng.integers(users, size=(block, users)) + np.arange(block)[:, None] * users
-        counts_RB = np.bincount(drawn.ravel(), minlength=block * users).reshape(block, users)
-        blocks.append(counts_RB.astype(np.float64) @ values_BM / users)
-    return np.concatenate(blocks)
+def means(values: Values) -> dict[str, float]:
+    """The means over the users, without intervals, of the metrics that are known."""
+    return {name: float(of_users.mean()) for name, of_users in values.items() if of_users is not None}
 
 
 def _checked(ranks: np.ndarray) -> np.ndarray:

@@ -1,139 +1,289 @@
-"""Ranks of targets: one pass over the users for all protocols and every kind of recommender.
+"""Ranks of targets: one pass over the users, for every kind of recommender.
 
-Belongs here: scoring users block by block and counting what is ranked before the target. Not here: the
-candidates (`protocols.py`), what ranks are worth (`metrics.py`).
+A recommender is known by what it does, not by its class: a served one is of a package of another name.
 
-Letters: B users of a block, V items (ids 1..V, 0 is padding), N sampled candidates.
+Belongs here: scoring users block by block and counting what is ranked before the target. Not here: which candidates a
+protocol has (`protocols.py`), what ranks are worth (`metrics.py`).
+
+Letters: B users of a block, V items of the split (ids 1..V, 0 is padding), W items that the recommender knows, K length
+of a list, N drawn candidates.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor
 
-from evaluation.metrics import means
-from evaluation.protocols import FullRanking, Protocol
-from models.recommender import Recommender
+from evaluation.metrics import LONGEST, Ranks, means, user_values
+from evaluation.sampling import candidates_of, seen_items
 from models.sequences import Sequences
+
+if TYPE_CHECKING:
+    from evaluation.protocols import SampledRanking
 
 BLOCK = 512
 """Users scored at once (the paper's inference batch)."""
 
+_ROWS = 16
+"""Users whose scores are compared at once: what a core's cache can hold (ours)."""
+
+
+@runtime_checkable
+class Scoring(Protocol):
+    """A recommender that scores every item."""
+
+    n_items: int
+
+    def score(self, histories: Sequences) -> Tensor:
+        """float32 [B, W + 1]: higher is likelier next; column 0 is padding's."""
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A recommender that can't score every item, and gives ranked lists."""
+
+    n_items: int
+
+    def recommend(self, histories: Sequences, k: int) -> Tensor:
+        """int64 [B, k]: best first, distinct, none of the history; 0 where there are fewer."""
+
 
 def rank_targets(
-    recommender: Recommender,
+    recommender: Scoring | Listing,
     histories: Sequences,
     targets: np.ndarray,
-    protocols: Sequence[Protocol],
     *,
+    exclude_seen: bool = True,
+    vocabulary: np.ndarray | None = None,
     block: int = BLOCK,
-) -> dict[str, np.ndarray]:
-    """Each user's rank under each protocol: 1 + the candidates whose score is at least the target's.
+    drawn: "Sequence[SampledRanking]" = (),
+) -> Ranks:
+    """Each user's rank: 1 + the candidates whose score is at least the target's.
 
-    Users are scored once, in blocks of like length. Memory is bounded by block x (V + 1).
+    Users are scored once, in blocks of like length. Memory is bounded by block x (V + W).
 
     Args:
-        recommender: any that scores histories against the catalogue.
-        histories: one row a user; the row's number fixes the user's sampled candidates.
+        recommender: has `score`, or else `recommend`: of a list, a target outside is a miss.
+        histories: one row a user, in the split's item numbers; the row's number fixes the user's drawn candidates.
         targets: int64 [users], the item that came next.
-        protocols: a sampled one is fitted first (`SampledRanking.fit`); its key says the real number drawn.
+        exclude_seen: leave the items of the history out of the candidates, other than the target.
+        vocabulary: int64 [V + 1], the recommender's own number of each of the split's items, 0 where it doesn't know
+            it: for one that was trained on another data version. Unknown items of a history are dropped, unknown
+            candidates rank below all others; an unknown target is a miss, and so is one after a history that holds
+            nothing known.
         block: users scored at once.
+        drawn: fitted protocols (`SampledRanking.fit`) whose candidates are to be drawn.
 
     Returns:
-        protocol key -> int64 [users], ranks from 1.
+        the ranks among all candidates; in `drawn`, those among drawn ones by their protocols' keys.
 
     Raises:
-        ValueError: if targets and histories don't match, an item is outside the catalogue, or a score isn't finite.
+        ValueError: if targets and histories don't match, an item is outside the catalogue, a score isn't finite,
+            seen items are to be ranked by a recommender that gives lists, or it neither scores nor lists.
     """
-    _check(recommender, histories, targets)
-    fitted = [protocol.fit(histories, targets, recommender.n_items) for protocol in protocols]
-    ranks = {protocol.key: np.empty(len(targets), dtype=np.int64) for protocol in fitted}
+    n_items = _check(recommender, histories, targets, vocabulary)
+    if not isinstance(recommender, Scoring) and not all([exclude_seen, *(one.exclude_seen for one in drawn)]):
+        raise ValueError(f"{_name(recommender)} gives lists without seen items: leave these out of the candidates.")
+    missed = np.logical_or(*unknown(histories, targets, vocabulary))
+    known = histories if vocabulary is None else _translated(histories, vocabulary)
+    seen = seen_items(histories, n_items, without=targets)
+    ranks = _all_missed(n_items - seen.lengths * exclude_seen)
+    among = {protocol.key: _all_missed(np.full_like(targets, protocol.candidates + 1)) for protocol in drawn}
     order = np.argsort(histories.lengths, kind="stable")
-    for start in range(0, len(order), block):
-        users = order[start : start + block]
-        rows = histories.take(users)
-        scores_BV = _scores(recommender, rows)
-        masks = {
-            seen: _excluded(rows, targets[users], scores_BV.shape, seen) for seen in {p.exclude_seen for p in fitted}
-        }
-        for protocol in fitted:
-            excluded_BV = masks[protocol.exclude_seen]
-            candidates_BN = protocol.candidates_of(users, excluded_BV)
-            ranks[protocol.key][users] = _ranks(scores_BV, targets[users], excluded_BV, candidates_BN)
-    return ranks
+    order = order[~missed[order]]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for start in range(0, len(order), block):
+            users = order[start : start + block]
+            of_users, left_out = (known.take(users), targets[users], vocabulary), seen.take(users)
+            places = (
+                _Scores(recommender, *of_users, threads)
+                if isinstance(recommender, Scoring)
+                else _Lists(recommender, *of_users)
+            )
+            ranks.rank[users], ranks.exact[users] = places.overall(
+                left_out if exclude_seen else None, ranks.candidates[users]
+            )
+            for protocol in drawn:
+                excluded_BV = _excluded(left_out if protocol.exclude_seen else None, targets[users], n_items)
+                drawn_BN = candidates_of(users, excluded_BV, protocol.candidates, protocol.seed)
+                of_protocol = among[protocol.key]
+                of_protocol.rank[users], of_protocol.exact[users] = places.among(drawn_BN)
+            del places  # one block's scores at a time: the next ones take their memory
+    return replace(ranks, drawn=among)
 
 
 def make_validate(
     histories: Sequences, targets: np.ndarray, *, users: int | None = None, seed: int = 0
-) -> Callable[[nn.Module], dict[str, float]]:
-    """What `models.training.run` calls to stop early: the metrics' means under full ranking, seen items excluded.
+) -> Callable[[Any], dict[str, float]]:
+    """What a training calls to stop early: the metrics' means under full ranking, seen items excluded.
 
     Args:
-        histories: validation histories, one row a user.
-        targets: int64 [users], the validation items.
-        users: rank this many users only, drawn once; all of them where it is None or more than there are.
-        seed: of that draw.
+        histories, targets: of the validation part, as of `rank_targets`.
+        users: rank this many users only, drawn once by the seed; all where it is None or more than there are.
     """
     if users is not None and users < len(targets):
         rows = np.sort(np.random.default_rng(seed).choice(len(targets), size=users, replace=False))
         histories, targets = histories.take(rows), targets[rows]
-    protocol = FullRanking()
 
-    def validate(module: nn.Module) -> dict[str, float]:
-        if not isinstance(module, Recommender):
-            raise ValueError(f"Only a Recommender can be validated, not {type(module).__name__}.")
-        return means(rank_targets(module, histories, targets, [protocol])[protocol.key])
-
-    return validate
+    return lambda recommender: means(user_values(rank_targets(recommender, histories, targets)))
 
 
-def _scores(recommender: Recommender, histories: Sequences) -> np.ndarray:
-    """float32 [B, V + 1]; checked, since one NaN would silently rank a target first."""
-    scores_BV: np.ndarray = recommender.score(histories).numpy()
-    if scores_BV.shape != (len(histories), recommender.n_items + 1):
-        raise ValueError(
-            f"{_name(recommender)} returned scores of shape {scores_BV.shape} for {len(histories)} users and "
-            f"{recommender.n_items} items; expected one column an item and one for padding."
-        )
-    if not np.isfinite(scores_BV[:, 1:]).all():
-        raise ValueError(
-            f"{_name(recommender)} gave scores that aren't finite numbers, so nothing can be ranked: its training "
-            "has diverged or its checkpoint is damaged. Train it again with a lower learning rate."
-        )
-    return scores_BV
+def unknown(histories: Sequences, targets: np.ndarray, vocabulary: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """bool [users], twice: whose target the recommender doesn't know, and of whose history it knows nothing.
+
+    Histories, targets and vocabulary are as of `rank_targets`; without a vocabulary everything is known.
+    """
+    if vocabulary is None:
+        return np.zeros(len(targets), dtype=bool), np.zeros(len(targets), dtype=bool)
+    return vocabulary[targets] == 0, (_translated(histories, vocabulary).lengths == 0) & (histories.lengths > 0)
 
 
-def _excluded(histories: Sequences, targets: np.ndarray, shape: tuple[int, ...], exclude_seen: bool) -> np.ndarray:
-    """bool [B, V + 1], what never ranks before the target: padding, the target itself, seen items if so wished."""
-    excluded_BV = np.zeros(shape, dtype=bool)
+class _Scores:
+    """The scores of a block of users, and the ranks that follow."""
+
+    def __init__(
+        self,
+        recommender: Scoring,
+        histories: Sequences,
+        targets: np.ndarray,
+        vocabulary: np.ndarray | None,
+        threads: Executor,
+    ) -> None:
+        scores_BW: np.ndarray = recommender.score(histories).numpy()
+        if scores_BW.shape != (len(histories), recommender.n_items + 1):
+            raise ValueError(
+                f"{_name(recommender)} returned scores of shape {scores_BW.shape} for {len(histories)} users and "
+                f"{recommender.n_items} items; expected one column an item and one for padding."
+            )
+        self._scores_BV = scores_BW
+        if vocabulary is not None:  # what isn't known has the lowest score
+            known = np.flatnonzero(vocabulary)
+            self._scores_BV = np.full((len(scores_BW), len(vocabulary)), -np.inf, dtype=scores_BW.dtype)
+            self._scores_BV[:, known] = scores_BW[:, vocabulary[known]]
+        self._own_B1 = np.take_along_axis(self._scores_BV, targets[:, None], axis=1)
+        self._at_least_B, finite = _one_pass(self._scores_BV[:, 1:], self._own_B1, threads)
+        if not finite and not np.isfinite(scores_BW[:, 1:]).all():
+            raise ValueError(
+                f"{_name(recommender)} gave scores that aren't finite numbers, so nothing can be ranked: its training "
+                "has diverged or its checkpoint is damaged. Train it again with a lower learning rate."
+            )
+
+    def overall(self, seen: Sequences | None, _: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Ranks among all items but the seen ones. The target's own score is among those counted, as the 1."""
+        if seen is None:
+            return self._at_least_B, True
+        users = np.repeat(np.arange(len(seen)), seen.lengths)
+        ahead = self._scores_BV[users, seen.values] >= self._own_B1[users, 0]
+        return self._at_least_B - np.bincount(users[ahead], minlength=len(seen)), True
+
+    def among(self, drawn_BN: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Ranks among drawn candidates."""
+        ahead_BN = np.take_along_axis(self._scores_BV, drawn_BN, axis=1) >= self._own_B1
+        return 1 + np.count_nonzero(ahead_BN, axis=1), True
+
+
+class _Lists:
+    """The ranked lists of a block of users, and the ranks that follow as far as they go."""
+
+    def __init__(
+        self, recommender: Listing, histories: Sequences, targets: np.ndarray, vocabulary: np.ndarray | None
+    ) -> None:
+        self._items_BK = recommender.recommend(histories, LONGEST).numpy()
+        if self._items_BK.min(initial=0) < 0 or self._items_BK.max(initial=0) > recommender.n_items:
+            raise ValueError(f"{_name(recommender)} listed items outside 0..{recommender.n_items}.")
+        if vocabulary is not None:
+            numbers = np.zeros(recommender.n_items + 1, dtype=np.int64)
+            numbers[vocabulary] = np.arange(len(vocabulary))
+            numbers[0] = 0
+            self._items_BK = numbers[self._items_BK]
+        self._found_B = (self._items_BK == targets[:, None]).any(axis=1)
+        before_BK = np.cumsum(self._items_BK == targets[:, None], axis=1) == 0
+        self._ahead_BK = before_BK & (self._items_BK > 0)
+
+    def overall(self, _: Sequences | None, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ranks among all unseen items: exact where the target is in the list, or nothing else could be ahead."""
+        ranks_B = 1 + np.count_nonzero(self._ahead_BK, axis=1)
+        return ranks_B, self._found_B | (ranks_B == candidates)
+
+    def among(self, drawn_BN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ranks among drawn candidates."""
+        ahead_BK = self._ahead_BK & (self._items_BK[:, :, None] == drawn_BN[:, None, :]).any(axis=2)
+        ranks_B = 1 + np.count_nonzero(ahead_BK, axis=1)
+        return ranks_B, self._found_B | (ranks_B == drawn_BN.shape[1] + 1)
+
+
+def _one_pass(scores_BV: np.ndarray, own_B1: np.ndarray, threads: Executor) -> tuple[np.ndarray, bool]:
+    """int64 [B], how many scores are at least the user's own; and whether all are surely finite: their sums are.
+
+    Each of torch's threads reads its users' scores once, a few at a time, which a core's cache can hold.
+    """
+    share = -(-len(own_B1) // torch.get_num_threads())
+    counts_B = np.empty(len(own_B1), dtype=np.int64)
+
+    def count(first: int) -> bool:
+        finite, reached = True, np.empty((_ROWS, scores_BV.shape[1]), dtype=bool)
+        for start in range(first, min(first + share, len(own_B1)), _ROWS):
+            rows = slice(start, min(start + _ROWS, first + share))
+            own = own_B1[rows]
+            np.greater_equal(scores_BV[rows], own, out=reached[: len(own)])
+            reached[: len(own)].view(np.uint8).sum(axis=1, dtype=np.int32, out=counts_B[rows])
+            finite = finite and bool(np.isfinite(np.einsum("bv->", scores_BV[rows])))
+        return finite
+
+    return counts_B, all(list(threads.map(count, range(0, len(own_B1), share))))
+
+
+def _all_missed(candidates: np.ndarray) -> Ranks:
+    """The last place for everybody, to be filled in for those whose target can be ranked."""
+    return Ranks(candidates.copy(), candidates, np.zeros(len(candidates), dtype=bool))
+
+
+def _excluded(seen: Sequences | None, targets: np.ndarray, n_items: int) -> np.ndarray:
+    """bool [B, V + 1], what can't be drawn: padding, the target, seen items."""
+    excluded_BV = np.zeros((len(targets), n_items + 1), dtype=bool)
     excluded_BV[:, 0] = True
     excluded_BV[np.arange(len(targets)), targets] = True
-    if exclude_seen:
-        excluded_BV[np.repeat(np.arange(len(histories)), histories.lengths), histories.values] = True
+    if seen is not None:
+        excluded_BV[np.repeat(np.arange(len(seen)), seen.lengths), seen.values] = True
     return excluded_BV
 
 
-def _ranks(
-    scores_BV: np.ndarray, targets: np.ndarray, excluded_BV: np.ndarray, candidates_BN: np.ndarray | None
-) -> np.ndarray:
-    own_B1 = np.take_along_axis(scores_BV, targets[:, None], axis=1)
-    if candidates_BN is None:
-        ahead = (scores_BV >= own_B1) & ~excluded_BV
-    else:
-        ahead = np.take_along_axis(scores_BV, candidates_BN, axis=1) >= own_B1
-    return 1 + np.count_nonzero(ahead, axis=1)
+def _translated(histories: Sequences, vocabulary: np.ndarray) -> Sequences:
+    """The histories in the recommender's numbers, without the items that it doesn't know."""
+    items = vocabulary[histories.values]
+    kept_before = np.concatenate([[0], np.cumsum(items > 0)])
+    return Sequences(items[items > 0], kept_before[histories.offsets])
 
 
-def _check(recommender: Recommender, histories: Sequences, targets: np.ndarray) -> None:
+def _check(
+    recommender: Scoring | Listing, histories: Sequences, targets: np.ndarray, vocabulary: np.ndarray | None
+) -> int:
+    """V; refuses what can't be ranked."""
+    if not isinstance(recommender, Scoring | Listing):
+        raise ValueError(f"A {type(recommender).__name__} neither scores items nor lists them: nothing can be ranked.")
+    n_items = recommender.n_items if vocabulary is None else len(vocabulary) - 1
     if targets.shape != (len(histories),) or len(targets) == 0:
         raise ValueError(f"Each history needs one target: there are {len(histories)} and {targets.shape}.")
     for name, items in (("targets", targets), ("histories", histories.values)):
-        if items.size and (items.min() < 1 or items.max() > recommender.n_items):
+        if items.size and (items.min() < 1 or items.max() > n_items):
             raise ValueError(
-                f"The {name} hold items outside 1..{recommender.n_items}. {_name(recommender)} was trained on "
-                "another catalogue: train it on this domain's current splits."
+                f"The {name} hold items outside 1..{n_items}. {_name(recommender)} was trained on "
+                "another catalogue: train it on this data, or give the vocabulary that tells its items."
             )
+    if vocabulary is not None:
+        known = vocabulary[vocabulary != 0]
+        in_range = known.min(initial=1) >= 1 and known.max(initial=1) <= recommender.n_items
+        if vocabulary[0] != 0 or not in_range or len(np.unique(known)) < len(known):
+            raise ValueError(
+                f"A vocabulary must hold {_name(recommender)}'s number of each item once, from 1 to "
+                f"{recommender.n_items}, 0 for each item that it doesn't know, and 0 for padding."
+            )
+    return n_items
 
 
-def _name(recommender: Recommender) -> str:
-    return f"The recommender {type(recommender).__name__} ({recommender.kind})"
+def _name(recommender: object) -> str:
+    return f"The recommender {type(recommender).__name__}"

@@ -2,7 +2,7 @@
 
 Belongs here: the value-and-offsets array and its vectorised operations, in numpy alone, so that the floors
 above can import it without paying for torch. Not here: how sequences are read from tables or split
-(`assets/amazon`), and how a model turns them into tensors (each recommender's own file).
+(the floor above), and how a model turns them into tensors (each recommender's own file).
 
 Letters: B rows (users), T items in all rows together, L the longest row.
 """

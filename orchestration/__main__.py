@@ -1,4 +1,4 @@
-"""`python -m orchestration run|studies|synth|ui`: what the make targets call."""
+"""`python -m orchestration run|studies|ui|prune|synth`: what the make targets call."""
 
 import argparse
 import sys
@@ -13,26 +13,32 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"slmrec: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nslmrec: stopped.\n")
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m orchestration", description="SLMRec, operated.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    run = commands.add_parser("run", help="materialise the whole chain for one domain")
-    run.set_defaults(command=_run)
-    studies = commands.add_parser("studies", help="materialise the studies of a domain that the chain has been through")
-    studies.set_defaults(command=_studies)
-    for job in (run, studies):
-        job.add_argument(
-            "--domain",
-            required=True,
-            help="a domain's name (orchestration/domains.yaml, or your own in SLMREC_DOMAINS)",
-        )
+    for name, words in (
+        ("run", "materialise the whole chain for one domain"),
+        ("studies", "materialise the studies of a domain that the chain has been through"),
+    ):
+        job = commands.add_parser(name, help=words)
+        job.add_argument("--domain", required=True, help="a domain's name (orchestration/domains.yaml, or your own)")
         job.add_argument("--profile", required=True, help="a profile's name, or the path of a YAML file")
+        job.add_argument("--as-of", help="a day, 2018-09-26: what came later is left out")
+        job.set_defaults(command=_run, job="chain" if name == "run" else "studies")
     ui = commands.add_parser("ui", help="serve Dagster and MLflow until Ctrl-C")
     ui.add_argument("--dagster-port", type=int, default=3000)
     ui.add_argument("--mlflow-port", type=int, default=5000)
     ui.set_defaults(command=_ui)
+    prune = commands.add_parser("prune", help="remove checkpoints and evaluations that nothing uses any more")
+    prune.add_argument("--keep", type=int, default=3, help="so many of each name stay, the newest (3)")
+    prune.add_argument("--days", type=float, default=30, help="whatever is younger stays (30)")
+    prune.add_argument("--dry", action="store_true", help="list, and remove nothing")
+    prune.set_defaults(command=_prune)
     synth = commands.add_parser("synth", help="write synthetic reviews and metadata in Amazon's raw format")
     synth.add_argument("--users", type=int, required=True, help="reviewers, each of about eleven reviews")
     synth.add_argument("--items", type=int, required=True, help="products, at most as many as users")
@@ -43,15 +49,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from orchestration.run import run_chain
+    from orchestration.run import run_job
 
-    return run_chain(options.domain, options.profile)
+    return run_job(options.job, options.domain, options.profile, options.as_of)
 
 
-def _studies(options: argparse.Namespace) -> int:
-    from orchestration.run import run_studies
+def _prune(options: argparse.Namespace) -> int:
+    from orchestration.prune import prune
 
-    return run_studies(options.domain, options.profile)
+    return prune(options.keep, options.days, dry=options.dry)
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -1,83 +1,160 @@
 """One domain through one job, in this process: what `make demo`, `make run` and `make studies` do."""
 
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
-from dagster import AssetCheckSeverity, DagsterEvent, DagsterEventType, DagsterInstance
+from dagster import AssetCheckSeverity, DagsterEvent, DagsterEventType, DagsterInstance, Definitions
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster_shared.error import SerializableErrorInfo
+from sqlalchemy.exc import DBAPIError
 
-from assets.amazon.download.sources import check_source
-from assets.configuration.domains import find_domain
+from assets.amazon.download.fetching import check_source
+from assets.configuration.resources import PARTITION_TAG, domain_resource, profile_resource
 from assets.workspace import home
 
+CODE_LOCATION = "slmrec"
+"""As in workspace.yaml."""
 
-def run_chain(domain: str, profile: str) -> int:
-    """Take a domain from nothing to its report, with progress on stderr and the results on stdout; 0 if all went well.
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+
+def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> int:
+    """Take a domain through the job, with progress on stderr and the results on stdout.
+
+    Returns:
+        The exit code: 0 if all went well, 1 if the run failed, 130 after Ctrl-C.
+
+    Args:
+        job: `chain`, from nothing to the report, or `studies`, on a domain that the chain has been through.
+        domain: its name.
+        profile: a profile's name, or the path of a YAML file.
+        as_of: a day, such as 2018-09-26: what came later is left out.
 
     Raises:
-        ValueError: before anything is started, if there is no such domain, profile or file, or a value is wrong.
+        ValueError: before anything is started, if there is no such domain, profile or file, or a value is wrong; later
+            if the disk fills up with what Dagster keeps of runs.
     """
-    return _run_job("chain", domain, profile, _show_results)
+    from orchestration.definitions import build_definitions, domain_files, profile_files
 
-
-def run_studies(domain: str, profile: str) -> int:
-    """Materialise the studies of a domain that the chain has been through; otherwise like `run_chain`.
-
-    Raises:
-        ValueError: before anything is started, if there is no such domain, profile or file, or a value is wrong.
-    """
-    return _run_job("studies", domain, profile, _show_studies)
-
-
-def _run_job(job: str, domain: str, profile: str, show: Callable[[str], None]) -> int:
-    from assets.configuration.profiles import load_profile
-
-    check_source(find_domain(domain).source)
-    load_profile(profile, domain)
+    profiles, name, own = profile_files(), profile, Path(profile).expanduser()
+    if own.suffix in (".yaml", ".yml"):
+        if not own.is_file():
+            raise ValueError(f"There is no profile file {own.resolve()}.")
+        profile = str(own.resolve())
+        profiles, name = [path for path in profiles if path.stem != own.stem] + [own.resolve()], own.stem
+    check_source(type(domain_resource(domain_files()))(as_of=as_of).load(domain).source)
+    profile_resource(profiles, name).load(domain)  # says what is wrong with it
+    definitions = build_definitions(domain_files(), profiles, name)
     home.prepare_home()
     use_dagster_home()
-    from orchestration.definitions import definitions
-
-    with DagsterInstance.get() as instance:
-        result = definitions.resolve_job_def(job).execute_in_process(
-            run_config={
-                "resources": {"profile": {"config": {"profile": profile}}},
-                "loggers": {"console": {"config": {}}},
-            },
-            instance=instance,
-            partition_key=domain,
-            raise_on_error=False,
-        )
-    if not result.success:
-        sys.stderr.write("\n".join(["", *_reasons(result.all_events, domain), ""]))
+    given: dict[str, Any] = {"domains": {"config": {"as_of": as_of}}} if as_of else {}
+    try:
+        with DagsterInstance.get() as instance:
+            success, events = _execute(definitions, instance, job, domain, {"resources": given})
+    except DBAPIError as error:
+        raise ValueError(
+            f"What Dagster keeps of runs, below {os.environ['DAGSTER_HOME']}, can't be written: {error.orig}. "
+            "Mend that, such as by freeing some of the disk; the same command then goes on from where it was."
+        ) from error
+    if interrupted(events):
+        sys.stderr.write("\nslmrec: stopped. The same command goes on from where it was.\n")
+        return INTERRUPTED
+    if not success:
+        sys.stderr.write("\n".join(["", *_reasons(events, domain), ""]))
         return 1
-    show(domain)
+    if job == "studies":
+        _show_studies(domain)
+    else:
+        _show_results(domain, profile, as_of)
     return 0
 
 
+def _execute(
+    definitions: Definitions, instance: DagsterInstance, name: str, domain: str, config: dict[str, Any]
+) -> tuple[bool, Sequence[DagsterEvent]]:
+    """Run a job in this process, as a run of the code location: so it shows wherever those of the UI do.
+
+    `execute_in_process` would make a run without an origin, which the UI's overview and job pages leave out.
+    """
+    job = definitions.resolve_job_def(name)
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), "__repository__")
+    run = instance.create_run_for_job(
+        job_def=job,
+        run_config={**config, "loggers": {"console": {"config": {}}}},
+        tags={**job.run_tags, PARTITION_TAG: domain},
+        remote_job_origin=RemoteJobOrigin(repository, name),
+    )
+    result = execute_run(InMemoryJob(job), run, instance, raise_on_error=False)
+    return result.success, result.all_events
+
+
 def use_dagster_home() -> None:
-    """Dagster's runs and events lie below our home, unless the user has a Dagster home already."""
-    os.environ.setdefault("DAGSTER_HOME", str(home.dagster_home()))
+    """Dagster's runs and events lie below our home, unless the user has a Dagster home already.
+
+    Raises:
+        ValueError: if the user's is no directory.
+    """
+    chosen = Path(os.environ.setdefault("DAGSTER_HOME", str(home.dagster_home()))).expanduser()
+    if not chosen.is_dir():
+        raise ValueError(
+            f"DAGSTER_HOME names {chosen}, and there is no such directory: make it, or unset the variable."
+        )
+
+
+def interrupted(events: Sequence[DagsterEvent]) -> bool:
+    """Whether a run was ended by Ctrl-C."""
+    failures = [event.step_failure_data.error for event in events if event.is_step_failure]
+    failures += [event.job_failure_data.error for event in events if event.is_job_failure]
+    return any(_cause(error).cls_name in _INTERRUPTIONS for error in failures if error)
+
+
+_INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 def _show_studies(domain: str) -> None:
-    for study in sorted(home.results_directory(domain).glob("*/study.md")):
+    for study in sorted(home.studies_directory(domain).glob("*/study.md")):
         sys.stdout.write(f"\n{study.read_text(encoding='utf-8')}\n{study}\n")
-    sys.stdout.write(f"\nReport:  {home.report_directory(domain) / 'report.html'}\n")
+    sys.stdout.write(f"\nReport with the studies:  {home.report_directory(domain) / 'studies.html'}\n")
 
 
-def _show_results(domain: str) -> None:
-    from evaluation.records import read_records
+def _show_results(domain: str, profile: str, as_of: str | None) -> None:
+    from assets.delivery import read_decision
+    from assets.results import read_results
     from evaluation.report.page import results_table
 
-    report = home.report_directory(domain) / "report.html"
+    results = read_results(domain)
     sys.stdout.write(
-        f"\n{results_table(read_records(home.results_directory(domain)))}\n\n"
-        f"Report:  {report}\n"
-        "To look at runs, lineage, metrics and registered models:  make ui\n"
-        "  Dagster  http://127.0.0.1:3000    MLflow  http://127.0.0.1:5000\n"
+        f"\n{results_table(results.records(), results.comparisons)}\n\n"
+        f"Challenger:  {read_decision(domain).words()}\n"
+        f"Report:      {home.report_directory(domain) / 'report.html'}\n"
+        f"To look at runs, lineage, metrics and registered models:  {make_command('ui', profile)}\n"
+        f"What each part of the method is worth:  {make_command('studies', profile, domain, as_of)}\n"
     )
+
+
+def make_command(target: str, profile: str, domain: str | None = None, as_of: str | None = None) -> str:
+    """The `make` command as a shell takes it, with the user's own domains and profiles.
+
+    Args:
+        target: `ui` or `studies`.
+        profile: a name, or the path of a YAML file.
+        domain: for which it is run; None: for all.
+        as_of: as of `run_job`.
+    """
+    own_profiles = os.environ.get("SLMREC_PROFILES") or (profile if not domain and Path(profile).suffix else None)
+    given = {
+        "DOMAINS": os.environ.get("SLMREC_DOMAINS"),
+        "PROFILES": own_profiles,
+        **({"DOMAIN": domain, "PROFILE": profile, "AS_OF": as_of} if domain else {}),
+    }
+    return " ".join(["make", target, *(f"{name}={shlex.quote(value)}" for name, value in given.items() if value)])
 
 
 def _reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
@@ -100,7 +177,15 @@ def _reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
 
 
 def _said(error: SerializableErrorInfo | None) -> str:
-    """The message of the first cause that isn't Dagster's own wrapper, without the exception's name."""
-    while error is not None and (error.cls_name or "").startswith("Dagster") and error.cause is not None:
+    """The message of the cause, without the exception's name, and without a database's statement."""
+    if error is None:
+        return "it failed without saying why"
+    cause = _cause(error)
+    return cause.message.strip().removeprefix(f"{cause.cls_name}: ").partition("\n[SQL: ")[0]
+
+
+def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
+    """The first cause that isn't Dagster's own wrapper."""
+    while (error.cls_name or "").startswith("Dagster") and error.cause is not None:
         error = error.cause
-    return error.message.strip().removeprefix(f"{error.cls_name}: ") if error else "it failed without saying why"
+    return error

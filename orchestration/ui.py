@@ -1,5 +1,6 @@
-"""`make ui`: Dagster (webserver and daemon) and MLflow side by side, over the same home as the runs."""
+"""`make ui`: Dagster (webserver, daemon, one code server) and MLflow side by side, over the same home as the runs."""
 
+import json
 import os
 import signal
 import socket
@@ -10,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assets.workspace import home
-from orchestration.run import use_dagster_home
+from orchestration.run import CODE_LOCATION, use_dagster_home
 
-WORKSPACE = Path(__file__).parents[1] / "workspace.yaml"
+ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
 
 
 def serve(dagster_port: int, mlflow_port: int) -> int:
-    """Serve both until Ctrl-C, or until one of them ends, which ends the other.
+    """Serve until Ctrl-C, or until one of them ends, which ends the others.
 
     Raises:
         ValueError: if a port is taken.
@@ -28,32 +29,34 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
         _require_free(port, name)
     os.environ.setdefault("SLMREC_DAGSTER_URL", f"http://{HOST}:{dagster_port}")
     os.environ.setdefault("SLMREC_MLFLOW_URL", f"http://{HOST}:{mlflow_port}")
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # half a dozen workers for features not used
     sys.stderr.write(
         f"Dagster  http://{HOST}:{dagster_port}\nMLflow   http://{HOST}:{mlflow_port}\nCtrl-C ends both.\n"
     )
-    os.environ.setdefault(
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
-    )  # half a dozen idle workers, for features not used
-    return _until_one_ends([_webserver(dagster_port), _daemon(), _mlflow(mlflow_port)])
-
-
-def _webserver(port: int) -> list[str]:
-    options = ["--workspace", str(WORKSPACE), "--host", HOST, "--port", str(port), "--log-level", "warning"]
-    return [_program("dagster-webserver"), *options]
-
-
-def _daemon() -> list[str]:
-    return [_program("dagster-daemon"), "run", "--workspace", str(WORKSPACE), "--log-level", "warning"]
+    code_port = _free_port()
+    workspace = home.dagster_home() / "workspace.yaml"
+    # webserver and daemon share one code server; each would otherwise start one of its own, the daemon every minute
+    workspace.write_text(
+        json.dumps({"load_from": [{"grpc_server": {"host": HOST, "port": code_port, "location_name": CODE_LOCATION}}]})
+    )
+    quiet = ["--log-level", "warning"]
+    place = ["--workspace", str(workspace), *quiet]
+    module = ["--module-name", "orchestration.definitions", "--location-name", CODE_LOCATION]
+    return _until_one_ends(
+        [_program("dagster"), "code-server", "start", *module, "--host", HOST, "--port", str(code_port), *quiet],
+        code_port,
+        [
+            [_program("dagster-webserver"), *place, "--host", HOST, "--port", str(dagster_port)],
+            [_program("dagster-daemon"), "run", *place],
+            _mlflow(mlflow_port),
+        ],
+    )
 
 
 def _mlflow(port: int) -> list[str]:
-    store = [
-        "--backend-store-uri",
-        home.mlflow_uri(),
-        "--default-artifact-root",
-        str(home.mlflow_artifacts()),
-    ]
-    return [_program("mlflow"), "server", *store, "--host", HOST, "--port", str(port), "--workers", "1"]
+    store = ["--backend-store-uri", home.mlflow_uri(), "--default-artifact-root", str(home.mlflow_artifacts())]
+    quiet = ["--uvicorn-opts", "--log-level warning"]
+    return [_program("mlflow"), "server", *store, "--host", HOST, "--port", str(port), "--workers", "1", *quiet]
 
 
 def _program(name: str) -> str:
@@ -61,35 +64,57 @@ def _program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _until_one_ends(commands: Sequence[Sequence[str]]) -> int:
-    """Run the commands side by side; 0 after Ctrl-C or SIGTERM, otherwise the code of the one that ended."""
+def _until_one_ends(first: Sequence[str], port: int, others: Sequence[Sequence[str]]) -> int:
+    """Run the commands side by side; 0 after Ctrl-C or SIGTERM, otherwise the code of the one that ended.
+
+    The others start once the first one listens on the port: before, they would fill the terminal with its absence.
+    """
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: stopping.append(received))
-    servers = [subprocess.Popen(command, start_new_session=True) for command in commands]  # noqa: S603  # our own
+    servers = [_start(first)]
     try:
         while not stopping:
-            for server, command in zip(servers, commands, strict=True):
+            if len(servers) == 1 and _listens(port):
+                servers += [_start(command) for command in others]
+            for server, command in zip(servers, (first, *others), strict=False):
                 if server.poll() is not None:
                     sys.stderr.write(f"{Path(command[0]).name} ended; its message is above.\n")
                     return server.returncode or 1
             time.sleep(0.5)
         return 0
     finally:
-        for server in servers:
-            _end(server)
+        for number, patience_seconds in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
+            _signal_all(servers, number, patience_seconds)
 
 
-def _end(server: "subprocess.Popen[bytes]", patience_seconds: float = 15.0) -> None:
-    """Ask the server and its children to end, then make them."""
-    for number in (signal.SIGINT, signal.SIGKILL):
+def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, start_new_session=True, cwd=ROOT)  # noqa: S603  # our own
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _signal_all(servers: Sequence["subprocess.Popen[bytes]"], number: int, patience_seconds: float) -> None:
+    """Send a signal to the servers that still run, and to their children, and wait for them."""
+    deadline = time.monotonic() + patience_seconds
+    running = [server for server in servers if server.poll() is None]
+    for server in running:
+        os.killpg(server.pid, number)
+    for server in running:
         try:
-            os.killpg(server.pid, number)
-            server.wait(patience_seconds)
-        except ProcessLookupError:
-            return
+            server.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             continue
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def _require_free(port: int, variable: str) -> None:

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from evaluation.records import hardware
+from evaluation.cost import hardware
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import (
     catalogue_loss,
@@ -20,6 +21,7 @@ from tests.benchmarks import (
     gx_interactions,
     inference,
     plain_path,
+    ranking,
     shared_prompt,
 )
 from tests.benchmarks.harness import Measurement, interleaved, memory_raised_by, one_thread
@@ -28,6 +30,7 @@ from tests.benchmarks.records import Record, read_records, table, write_record
 ROOT = Path(__file__).parents[1]
 FIELDS = ["name", "value", "unit", "reference_value", "ratio", "target", "hardware", "commit"]
 MIB = 2**20
+TINY_RANKING = ranking.Sizes(users=60, items=90, width=4, longest=5, drawn_for=60)
 TINY_LOSS = catalogue_loss.Sizes(targets=5, width=4, items=30)
 TINY_MODEL = shared_prompt.Sizes(
     width=16, layers=2, heads=2, intermediate=24, batch=3, shortest=1, longest=3, items=20, item_width=6
@@ -138,7 +141,7 @@ def test_a_record_holds_exactly_the_fields_and_comes_back(bench_home: Path) -> N
 def test_a_damaged_record_is_named_with_the_remedy(bench_home: Path) -> None:
     path = write_record(Record.of("fast", Measurement(2.0, 5.0, "ms")))
     path.write_text(path.read_text().replace('"ratio"', '"speed"'))
-    with pytest.raises(ValueError, match=r"fast\.json.*speed.*make bench ONLY=fast"):
+    with pytest.raises(ValueError, match=r"fast\.json.*ratio: Field required.*make bench ONLY=fast"):
         read_records(["fast"])
 
 
@@ -263,6 +266,27 @@ def test_the_first_layers_take_less_memory_than_all() -> None:
     sizes = plain_path.Sizes(width=128, heads=2, intermediate=512)
     measured = first_layers.measure_memory(sizes, tokens=50)
     assert measured.value + 16 < measured.reference_value
+
+
+def test_full_ranking_at_a_tiny_size() -> None:
+    assert Record.of("full_ranking", ranking.measure_full_ranking(TINY_RANKING, repeats=1)).target == 0.67
+
+
+def test_sampled_metrics_at_a_tiny_size() -> None:
+    """It refuses to time two ways that differ, so it is also a test that they don't."""
+    assert Record.of("sampled_metrics", ranking.measure_sampled_metrics(TINY_RANKING, repeats=1)).target == 1000
+
+
+def test_sampled_metrics_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "expected", lambda *_: {"hr_at_10": np.full(60, 0.9)})
+    with pytest.raises(ValueError, match=r"Drawing gives HR@10 0\.\d{4}, the closed form 0\.9000"):
+        ranking.measure_sampled_metrics(TINY_RANKING, repeats=1)
+
+
+def test_drawing_as_released_finds_places_among_new_and_unseen_items() -> None:
+    """Of 6 items the user has seen 2 and 3; the target 5 is second of 1, 4, 5 and 6, all of which are drawn."""
+    scores = np.array([[0.0, 3.0, 9.0, 9.0, 1.0, 2.0, 0.5]])
+    assert ranking.draw_and_rank(scores, [{2, 3}], np.array([5]), 3).tolist() == [2]
 
 
 def test_the_data_stage_against_pandas_and_a_scan_at_a_small_size() -> None:

@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from assets.amazon.reading.quarantine import ReadReport
+from assets.amazon.reading.raw_files import RawFile
 from assets.amazon.ties import raw_id_hash, tie_hash
 
 DAY_SECONDS = 86_400
@@ -49,6 +51,10 @@ class Filters(BaseModel):
         "time",
         description="a user's items by time (paper), or as the file has them (released notebook; leaks the ASIN)",
     )
+    ties: Literal["hash", "asin"] = Field(
+        "hash",
+        description="purchases of one time by a hash of the raw ids (ours), or by ASIN (as published; leaks it)",
+    )
 
     @field_validator("as_of", mode="before")
     @classmethod
@@ -61,12 +67,15 @@ class Filters(BaseModel):
         except (TypeError, ValueError) as error:
             raise ValueError("it must be a day of the calendar, written as 2018-09-26") from error
 
+    @model_validator(mode="after")
+    def _ties_in_time(self) -> Filters:
+        if self.order == "file" and self.ties == "asin":
+            raise ValueError("`order: file` knows no times and so no ties: leave out `ties`, or set `order: time`")
+        return self
+
     @property
     def departures(self) -> tuple[str, ...]:
-        """What departs from the project's protocol, in words for whoever reads a result; empty if nothing does.
-
-        The order is not among them: it is the first thing that the split's own words say.
-        """
+        """What departs from the project's protocol besides order and ties, in words for whoever reads a result."""
         words = {
             "minima applied once, as the released code": self.core == "once",
             "repeated purchases kept": self.duplicates == "keep",
@@ -86,26 +95,35 @@ class Step:
     items: int
 
 
-@dataclass(frozen=True)
-class Interactions:
-    """Numbered interactions and the vocabularies behind the numbers.
+class Interactions(BaseModel):
+    """Numbered interactions, the vocabularies behind the numbers, and what became of the raw reviews.
 
     Attributes:
         interactions: `user_id` u32 (from 0), `item_id` u32 (from 1), `rating` f32, `timestamp` i64 (seconds); by
-            user, then time and tie hash, or with order="file" by user, then the file's order.
+            user, then time and tie hash or ASIN, or with order="file" by user, then the file's order.
         users: `user_id` u32, `reviewer_id` str; in the order of both.
         items: `item_id` u32, `asin` str; in the order of both.
+        lines: of the raw file that are not blank.
+        quarantined: reason -> how many of them were left out for it.
         steps: what every filter left, from the rows read to the core.
+        raw: the file of the reviews, where there is one.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     interactions: pl.DataFrame
     users: pl.DataFrame
     items: pl.DataFrame
+    lines: int
+    quarantined: dict[str, int]
     steps: tuple[Step, ...]
+    raw: RawFile | None = None
 
 
-def build_interactions(reviews: pl.DataFrame, filters: Filters) -> Interactions:
+def build_interactions(reviews: pl.DataFrame, filters: Filters, report: ReadReport | None = None) -> Interactions:
     """Filter, order and number reviews (`reviewer_id, asin, rating, timestamp`; all within 136 years).
+
+    `report` tells what was left out in reading them; without it nothing was.
 
     In this order: the last day; the rating; several reviews of one item by one user at one time become one, the
     best-rated (in the file's order the first); the other duplicates; the core. With core="once" the duplicates go
@@ -116,7 +134,9 @@ def build_interactions(reviews: pl.DataFrame, filters: Filters) -> Interactions:
     """
     user_codes, raw_users = _encode(reviews["reviewer_id"])
     item_codes, raw_items = _encode(reviews["asin"])
-    ties = tie_hash(raw_id_hash(raw_users)[user_codes], raw_id_hash(raw_items)[item_codes])
+    # items are coded in the ASINs' order
+    by_hash = filters.ties == "hash"
+    ties = tie_hash(raw_id_hash(raw_users)[user_codes], raw_id_hash(raw_items)[item_codes]) if by_hash else item_codes
     rows = pl.DataFrame({"user": user_codes, "item": item_codes, "tie": ties}).with_columns(
         reviews["rating"].cast(pl.Float32), reviews["timestamp"].cast(pl.Int64)
     )
@@ -130,7 +150,14 @@ def build_interactions(reviews: pl.DataFrame, filters: Filters) -> Interactions:
     user_ids, users = _number(rows["user"], raw_users, "user_id", first=0)
     item_ids, items = _number(rows["item"], raw_items, "item_id", first=1)
     interactions = pl.DataFrame([user_ids, item_ids, rows["rating"], rows["timestamp"]])
-    return Interactions(interactions.rechunk(), users, items, tuple(steps))
+    return Interactions(
+        interactions=interactions.rechunk(),
+        users=users,
+        items=items,
+        lines=report.rows if report else reviews.height,
+        quarantined=report.bad_rows if report else {},
+        steps=tuple(steps),
+    )
 
 
 def _filtered(rows: pl.DataFrame, filters: Filters) -> Iterator[tuple[str, str, pl.DataFrame]]:

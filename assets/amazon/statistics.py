@@ -12,24 +12,23 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from assets.amazon.dataset import PARTS, Dataset
 from assets.amazon.interactions import DAY_SECONDS
 from assets.amazon.sequences import tied_share
-from assets.amazon.splits import SPLITS, split_counts
 
 LENGTH_EDGES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30, 50, 100)
 POPULARITY_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-def dataset_statistics(
-    interactions: pl.DataFrame, splits: pl.DataFrame, cuts: tuple[int, int] | None = None
-) -> dict[str, Any]:
+def dataset_statistics(interactions: pl.DataFrame, dataset: Dataset) -> dict[str, Any]:
     """Everything JSON-able: single values by name, and four mappings to draw.
 
     Shares are from 0 to 1. `history_length_*` count a user's items, targets included. `tied_share` and
-    `same_day_share` are of neighbours in a history, `repeat_share` of interactions whose pair of user and item came
-    before. `popularity_gini` is 0 where all items are equally popular and goes to 1 where one has everything;
-    `top_1_percent_share` is the part of the interactions that the most popular 1 % of the items have (one item at
-    least). Days are UTC. `validation_from` and `test_from` are there with `cuts` only.
+    `same_day_share` are of neighbours in a history; `test_on_validation_day_share` is the part of the users with both
+    targets who bought the two on one day, where the rule for ties says which is which; `repeat_share` of interactions
+    whose pair of user and item came before. `popularity_gini` is 0 where all items are equally popular and goes to 1
+    where one has everything; `top_1_percent_share` is the part of the interactions that the most popular 1 % of the
+    items have (one item at least). Days are UTC. `validation_from` and `test_from` are there for a temporal split only.
 
     The mappings: `history_length_histogram`, a bin ("10-11") -> users; `popularity_curve`, a share of the items, most
     popular first ("0.1") -> their share of the interactions; `interactions_a_month` ("2014-07"), without gaps; and
@@ -37,13 +36,17 @@ def dataset_statistics(
 
     Args:
         interactions: `user_id`, `item_id`, `rating`, `timestamp` in their final order; not empty.
-        splits: `split`, `user_id`, `history`, `target`.
-        cuts: `splits.cut_times`: the seconds from which a temporal split validates and tests.
+        dataset: made of them.
     """
-    users, items = interactions["user_id"].to_numpy(), interactions["item_id"].to_numpy()
-    lengths, popularity = _occurrences(users), np.sort(_occurrences(items))[::-1]
-    first_day, per_day = _per_day(interactions["timestamp"].to_numpy())
-    counts = split_counts(splits, len(lengths))
+    users, items, times = (interactions[name].to_numpy() for name in ("user_id", "item_id", "timestamp"))
+    lengths, popularity = (counts[counts > 0] for counts in map(np.bincount, (users, items)))
+    popularity = np.sort(popularity)[::-1]
+    pairs = np.sort(users.astype(np.int64) * (int(items.max()) + 1) + items)
+    first_day = np.datetime64(int(times.min()) // DAY_SECONDS, "D")
+    per_day = np.bincount(times // DAY_SECONDS - first_day.astype(int))  # from the first day to the last
+    counts = split_counts(dataset)
+    cuts = zip(("validation_from", "test_from"), dataset.cuts or (), strict=False)
+    ratings = interactions["rating"].value_counts().sort("rating").iter_rows()
     return {
         "users": len(lengths),
         "items": len(popularity),
@@ -56,7 +59,8 @@ def dataset_statistics(
         "history_length_max": int(lengths.max()),
         "tied_share": tied_share(interactions),
         "same_day_share": tied_share(interactions.with_columns(pl.col("timestamp") // DAY_SECONDS)),
-        "repeat_share": _repeat_share(users, items),
+        "test_on_validation_day_share": _test_on_validation_day_share(times, users, dataset),
+        "repeat_share": float(np.count_nonzero(pairs[1:] == pairs[:-1]) / len(pairs)),
         "interactions_an_item_median": float(np.median(popularity)),
         "popularity_gini": _gini(popularity),
         "top_1_percent_share": _head_share(popularity, 0.01),
@@ -65,27 +69,42 @@ def dataset_statistics(
         "first_day": str(first_day),
         "last_day": str(first_day + len(per_day) - 1),
         "days": len(per_day) - 1,
-        **{f"{part}_rows": counts[part] for part in SPLITS},
-        **{name: count for name, count in counts.items() if name not in SPLITS},
-        **_cut_days(cuts),
+        **{f"{part}_rows": counts.pop(part) for part in PARTS},
+        **counts,
+        **{name: str(np.datetime64(cut, "s").astype("datetime64[D]")) for name, cut in cuts},
         "history_length_histogram": _histogram(lengths),
         "popularity_curve": {f"{share:g}": _head_share(popularity, share) for share in POPULARITY_SHARES},
         "interactions_a_month": _per_month(first_day, per_day),
-        "rating_histogram": _ratings(interactions["rating"]),
+        "rating_histogram": {f"{rating:g}": count for rating, count in ratings},
     }
 
 
-def _occurrences(ids: np.ndarray) -> np.ndarray:
-    """int64: how often each id that occurs does, in the order of the ids."""
-    counts = np.bincount(ids)
-    return counts[counts > 0]
+def split_counts(dataset: Dataset) -> dict[str, int]:
+    """Rows of each part, users that one has no row for, and users in none.
+
+    `targets_never_trained` are the validation and test rows whose target is in no train row.
+    """
+    users_of = {part: np.unique(dataset.users_of(part)) for part in PARTS}
+    present = len(np.unique(np.concatenate([*users_of.values()])))
+    evaluated = np.concatenate([dataset.targets("validation"), dataset.targets("test")])
+    return {
+        **{part: dataset.rows(part).height for part in PARTS},
+        **{f"users_without_{part}": present - len(users) for part, users in users_of.items()},
+        "targets_never_trained": int((dataset.purchases()[evaluated] == 0).sum()),
+        "users_in_no_split": dataset.users.height - present,
+    }
 
 
-def _repeat_share(users: np.ndarray, items: np.ndarray) -> float:
-    """Pairs are packed into one integer each and sorted: equal ones then lie side by side."""
-    pairs = users.astype(np.int64) * (int(items.max()) + 1) + items
-    pairs.sort()
-    return float(np.count_nonzero(pairs[1:] == pairs[:-1]) / len(pairs))
+def _test_on_validation_day_share(times: np.ndarray, users: np.ndarray, dataset: Dataset) -> float:
+    """A target's place among its user's interactions, whose users and times are given, is its history's length."""
+    counts = np.bincount(users)
+    days = np.full((2, len(counts)), -1)  # of each user's validation and test target, [2, U]
+    for row, part in enumerate(PARTS[1:]):
+        of_part = dataset.users_of(part)
+        places = (np.cumsum(counts) - counts)[of_part] + dataset.histories(part).lengths
+        days[row, of_part] = times[places] // DAY_SECONDS
+    both = (days >= 0).all(axis=0)
+    return float((days[0] == days[1])[both].mean()) if both.any() else 0.0
 
 
 def _gini(popularity: np.ndarray) -> float:
@@ -111,27 +130,8 @@ def _histogram(lengths: np.ndarray) -> dict[str, int]:
     return counts
 
 
-def _per_day(timestamps: np.ndarray) -> tuple[np.datetime64, np.ndarray]:
-    """The first day, and int64: the interactions of each day from it to the last."""
-    days = timestamps // DAY_SECONDS
-    first = int(days.min())
-    return np.datetime64(first, "D"), np.bincount(days - first)
-
-
 def _per_month(first_day: np.datetime64, per_day: np.ndarray) -> dict[str, int]:
     months = (first_day + np.arange(len(per_day))).astype("datetime64[M]")
     starts = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
     counts = np.add.reduceat(per_day, starts)
     return {str(month): int(count) for month, count in zip(months[starts], counts, strict=True)}
-
-
-def _ratings(ratings: pl.Series) -> dict[str, int]:
-    counted = ratings.value_counts().sort("rating")
-    return {f"{rating:g}": count for rating, count in counted.iter_rows()}
-
-
-def _cut_days(cuts: tuple[int, int] | None) -> dict[str, str]:
-    if cuts is None:
-        return {}
-    names = ("validation_from", "test_from")
-    return {name: str(np.datetime64(cut, "s").astype("datetime64[D]")) for name, cut in zip(names, cuts, strict=True)}

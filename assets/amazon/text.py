@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
-from assets.amazon.download.sources import RawFile, unchanged_path
+from assets.amazon.dataset import PARTS, Dataset
 from assets.amazon.reading.formats import review_fields
 from assets.amazon.reading.json_lines import stream_fields
 from assets.amazon.reading.metadata import clean_text
+from assets.amazon.reading.raw_files import RawFile
 from assets.amazon.reading.reviews import seconds
 
 
@@ -40,50 +42,69 @@ def item_texts(metadata: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     return described.with_columns(pl.concat_str(present, separator="\n", ignore_nulls=True).alias("text"))
 
 
-def training_texts(
-    reviews: RawFile,
-    texts: pl.DataFrame,
-    users: pl.DataFrame,
-    items: pl.DataFrame,
-    held_out: pl.DataFrame,
-    before: int | None,
-) -> Iterator[str]:
+def training_texts(reviews: RawFile, texts: pl.DataFrame, dataset: Dataset) -> Iterator[str]:
     """The language model's corpus: the texts of the kept items by id, then these items' reviews in the file's order.
 
-    The reviews of held-out purchases are left out, whichever of a user's reviews of the item the filters kept, so that
-    nothing that is to be predicted is read beforehand. The reviews are read in batches and never held all at once;
-    they are ordered by ASIN, so whoever wants a part of them should sample it rather than take the beginning.
+    Whoever is none of the data set's users is read whatever they bought of it. Of its users only the reviews of what
+    they are trained on are read, and of these not what is held out as well: of a purchase that is to be predicted
+    nothing is read beforehand, whichever of a user's reviews of the item the filters kept. With a temporal split no
+    review from the first cut on is read, nor one whose time is not known. The reviews are read in batches, never held
+    all at once; they are ordered by ASIN, so whoever wants a part of them should sample it.
 
     Args:
         reviews: the raw reviews.
         texts: as `item_texts` gives it.
-        users: `user_id`, `reviewer_id`.
-        items: `item_id`, `asin`.
-        held_out: `user_id`, `item_id`: the purchases whose reviews must not be read.
-        before: unix time in seconds from which on no review is read, nor one whose time is not known; None: no limit.
+        dataset: says who is trained on what.
 
     Raises:
-        ValueError: at the first review, if the file cannot be opened or has changed since it was fetched.
+        ValueError: at the first review, if the file cannot be opened, is damaged, or has changed since it was fetched.
     """
     yield from texts["text"].filter(texts["text"] != "")
-    path = unchanged_path(reviews, "reviews")
+    path = reviews.unchanged_path()
     names = review_fields(path)
-    unseen = (
-        held_out.join(users, on="user_id")
-        .join(items, on="item_id")
-        .select(pl.col("reviewer_id").alias(names.reviewer), pl.col("asin").alias(names.item))
-    )
-    kept = items.select(pl.col("asin").alias(names.item))
-    in_time = pl.lit(value=True) if before is None else (seconds(names) < before).fill_null(value=False)
+    users = dataset.users.select(pl.col("reviewer_id").alias(names.reviewer), user="user_id")
+    items = dataset.items.select(pl.col("asin").alias(names.item), item="item_id")
+    # the last one is larger than any, so that each pair has a place
+    permitted = np.append(np.unique(_pairs(_permitted(dataset))), np.uint64(2**64 - 1))
+    in_time = pl.lit(value=True)
+    if dataset.cuts is not None:
+        in_time = (seconds(names) < dataset.cuts[0]).fill_null(value=False)
 
     def read(lines: pl.DataFrame) -> list[str]:
-        lines = lines.filter(pl.col("problem").is_null() & in_time).join(
-            kept, on=names.item, how="semi", maintain_order="left"
-        )
-        lines = lines.join(unseen, on=[names.reviewer, names.item], how="anti", maintain_order="left")
+        lines = lines.filter(pl.col("problem").is_null() & in_time)
+        lines = lines.join(items, on=names.item, maintain_order="left")
+        lines = lines.join(users, on=names.reviewer, how="left", maintain_order="left")
+        pairs = _pairs(lines)
+        may_be_read = permitted[np.searchsorted(permitted, pairs)] == pairs
+        lines = lines.filter(pl.col("user").is_null() | pl.Series(may_be_read, dtype=pl.Boolean))
         title, body = clean_text(lines[names.title]), clean_text(lines[names.text])
         return [f"{first}\n{rest}".strip() for first, rest in zip(title, body, strict=True) if first or rest]
 
     fields = (names.reviewer, names.item, names.timestamp, names.title, names.text)
     for batch in stream_fields(path, dict.fromkeys(fields, pl.String), read):
         yield from batch
+
+
+def _permitted(dataset: Dataset) -> pl.DataFrame:
+    """`user`, `item`, by number: what users are trained on and what is nowhere held out.
+
+    They are trained on the items of their train row or, where these are too few for one, of their validation history.
+    What their other rows have beyond these is held out.
+    """
+    train, validation, test = (
+        dataset.rows(part).select("history", user="user_id", items=pl.concat_list("history", "target"))
+        for part in PARTS
+    )
+    alone = validation.join(train, on="user", how="anti").select("user", items="history")
+    trained = pl.concat([train.select("user", "items"), alone])
+    known = trained.select("user", known=pl.col("items").list.len())
+    evaluated = pl.concat([validation, test]).join(known, on="user", how="left")
+    held_out = evaluated.select("user", items=pl.col("items").list.slice(pl.col("known").fill_null(0)))
+    trained, held_out = (rows.explode("items").rename({"items": "item"}) for rows in (trained, held_out))
+    return trained.join(held_out, on=["user", "item"], how="anti")
+
+
+def _pairs(rows: pl.DataFrame) -> np.ndarray:
+    """User and item in one number, uint64 [N]; 0 for none of the users."""
+    pairs = pl.col("user").cast(pl.UInt64) * 2**32 + pl.col("item")
+    return rows.select(pairs.fill_null(0)).to_series().to_numpy()

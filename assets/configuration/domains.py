@@ -1,24 +1,19 @@
 """Domains: what a run is about. A domain names its source, its filters and its split.
 
-They are read from `orchestration/domains.yaml` and from a YAML file of the user's own, named by `SLMREC_DOMAINS`.
-How a domain is learned is the profile's business, not the domain's.
+They are read from YAML files: the shipped one, and the user's own. How a domain is learned is the profile's business.
 """
 
-import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster import StaticPartitionsDefinition
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from assets.amazon.download.sources import LocalSource, Source
 from assets.amazon.interactions import Filters
 from assets.amazon.splits import LeaveOneOut, Split
-from assets.configuration.settings import explain, read_settings
-
-SHIPPED = Path(__file__).parents[2] / "orchestration" / "domains.yaml"
-VARIABLE = "SLMREC_DOMAINS"
+from assets.configuration.settings import explain, overlay, read_settings
 
 
 class Domain(BaseModel):
@@ -63,40 +58,40 @@ class Domain(BaseModel):
         return self
 
 
-def load_domains() -> dict[str, Domain]:
-    """All domains by name: the shipped ones, then the user's, which may not take a shipped name.
+def load_domains(files: Sequence[Path]) -> dict[str, Domain]:
+    """All domains of these YAML files by name.
 
-    Raises ValueError with the file, the domain and the field that is wrong.
+    Raises:
+        ValueError: names the file, the domain and the field that is wrong, or a name that two files have.
     """
-    domains = _read(SHIPPED)
-    own = os.environ.get(VARIABLE)
-    if own:
-        path = Path(own).expanduser().resolve()
+    domains: dict[str, Domain] = {}
+    for path in files:
         if not path.is_file():
-            raise ValueError(
-                f"{VARIABLE} names {path}, and there is no such file: give the path of a YAML file of domains."
-            )
+            raise ValueError(f"There is no file of domains {path}: name one that is there (README, 'Your own data').")
         added = _read(path)
         if taken := sorted(domains.keys() & added.keys()):
-            raise ValueError(f"{path}: {', '.join(taken)} is the name of a shipped domain: give yours another name.")
+            raise ValueError(f"{path}: {', '.join(taken)} is the name of another domain: give yours another name.")
         domains |= added
     return domains
 
 
-def find_domain(name: str) -> Domain:
-    """The domain of that name, or ValueError listing those there are."""
-    domains = load_domains()
+def find_domain(domains: Mapping[str, Domain], name: str, overrides: Mapping[str, Any] | None = None) -> Domain:
+    """The domain of that name, with the overrides laid over its settings.
+
+    Raises:
+        ValueError: lists the domains there are, or names the setting that is wrong.
+    """
     if name not in domains:
         raise ValueError(
             f"There is no domain {name!r}. There are: {', '.join(domains)}. "
-            f"To add one of your own, name a YAML file of domains in {VARIABLE} (README, 'Your own data')."
+            "To add one of your own, name a YAML file of domains in SLMREC_DOMAINS (README, 'Your own data')."
         )
-    return domains[name]
-
-
-def domain_partitions() -> StaticPartitionsDefinition:
-    """One Dagster partition a domain."""
-    return StaticPartitionsDefinition(list(load_domains()))
+    if not overrides:
+        return domains[name]
+    try:
+        return Domain.model_validate(overlay(domains[name].model_dump(), overrides))
+    except ValidationError as error:
+        raise ValueError(f"The overrides of domain {name!r}: {explain(error, Domain)}") from error
 
 
 def _read(path: Path) -> dict[str, Domain]:

@@ -43,6 +43,19 @@ def read_settings(path: Path, what: str) -> Any:
         raise ValueError(f"{path} can't be read as {what}: {error}") from error
 
 
+def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """The base's settings with the other's laid over them, group by group.
+
+    >>> overlay({"student": {"layers": 4, "heads": 2}}, {"student": {"layers": 1}})
+    {'student': {'layers': 1, 'heads': 2}}
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = overlay(inner, value) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value
+    return merged
+
+
 def explain(error: Exception, model: type[BaseModel]) -> str:
     """What is wrong with each setting of a model, and where there is a remedy which."""
     if not isinstance(error, ValidationError):

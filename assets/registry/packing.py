@@ -1,89 +1,121 @@
-"""A checkpoint as something that can be served: the MLflow model directory, its signature and its card.
+"""A checkpoint as something that can be served: the MLflow model directory, its code, its signature and its card.
 
 Belongs here: what is packed with a recommender and what is said about it. Not here: what it does when called
-(`recommender_pyfunc.py`), the run that it is logged to and the registry (`tracking.py`).
+(`recommender_pyfunc.py`), the registry (`versions.py`).
+
+MLflow puts a model's code on `sys.path`, so two versions that ship a package of one name would share whichever was
+imported first. Each therefore ships its code under a name of its own, `slmrec_<hash of the code>`: the modules that the
+recommender runs, and no others.
 """
 
 import importlib
 import json
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from assets.workspace.provenance import MODELS, Provenance
+from assets.amazon.dataset import Dataset
+from assets.workspace.checkpoints import Checkpoint
+from assets.workspace.identity import ROOT, code_hash, import_closure
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.models import Model, ModelSignature
 
 PYFUNC = Path(__file__).with_name("recommender_pyfunc.py")
 REQUIREMENTS = ("mlflow", "torch", "transformers", "peft", "safetensors", "numpy", "pandas")
 """What loading and calling a recommender needs."""
 
-CARD = "model_card.md"
-TRAINING_FACTS = {
-    "parameters": "parameters",
-    "trainable_parameters": "trainable parameters",
-    "train_seconds": "training seconds",
-    "taken_layers": "layers that it began as",
-    "stopped": "training ended because",
-    "best_ndcg_at_10": "NDCG@10 on the validation targets while training",
-}
-"""What of `training.json` the card tells, and in which words."""
+CARD, CATALOGUE = "model_card.md", "catalogue.json"
+_OF_MODELS = re.compile(r"^(\s*(?:from|import) )models(?=[. ])", re.MULTILINE)
 
 
 def save_pyfunc(
-    directory: Path,
-    checkpoint: Path,
-    *,
-    item_ids: Sequence[str],
-    input_example: Sequence[Sequence[str]],
-    card: str,
-    model: "Model | None" = None,
+    directory: Path, checkpoint: Path, dataset: Dataset, *, card: str, model: "Model | None" = None
 ) -> None:
     """Write the MLflow model that serves a checkpoint, with all the code it needs.
 
     Args:
         directory: where to; must be empty or not exist.
         checkpoint: the recommender's directory.
-        item_ids: the raw ids, item 1's first.
-        input_example: histories of raw item ids, as they will come in.
+        dataset: what it was trained on: raw item ids, how often each was bought, and example histories.
         card: Markdown for the people who will use the model.
         model: MLflow's description to be filled in, if it already has an id and a run.
 
     Raises:
         ValueError: if the vocabulary hasn't the size of the one that the recommender was trained on.
     """
-    pyfunc = _pyfunc()
-    _check_vocabulary(checkpoint, item_ids)
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    if config["n_items"] != dataset.n_items:
+        raise ValueError(
+            f"{checkpoint} knows {config['n_items']} items and the vocabulary has {dataset.n_items}: they come from "
+            "different data. Materialise the recommender again."
+        )
     with TemporaryDirectory() as scratch:
-        vocabulary = Path(scratch) / "item_ids.json"
-        vocabulary.write_text(json.dumps(list(item_ids)), encoding="utf-8")
-        card_file = Path(scratch) / CARD
-        card_file.write_text(card, encoding="utf-8")
-        pyfunc.save_model(
+        files = {name: Path(scratch) / name for name in (CATALOGUE, CARD)}
+        catalogue = {"items": dataset.item_ids, "purchases": dataset.purchases()[1:].tolist()}
+        files[CATALOGUE].write_text(json.dumps(catalogue), encoding="utf-8")
+        files[CARD].write_text(card, encoding="utf-8")
+        package = pack_code(Path(scratch), config["class"].partition(":")[0])
+        _pyfunc().save_model(
             directory,
             python_model=PYFUNC,
-            code_paths=[str(MODELS)],
-            artifacts={"checkpoint": str(checkpoint), "item_ids": str(vocabulary), "card": str(card_file)},
+            code_paths=[str(package)],
+            artifacts={"checkpoint": str(checkpoint), "catalogue": str(files[CATALOGUE]), "card": str(files[CARD])},
+            model_config={"package": package.name},
             signature=signature(),
-            input_example=_example(input_example),
+            input_example=example_input(dataset),
             pip_requirements=requirements(),
             mlflow_model=model,
         )
 
 
+def pack_code(folder: Path, module: str) -> Path:
+    """The code of a recommender in a package of its own name.
+
+    Args:
+        folder: where to put the package.
+        module: the recommender's, below `models`, such as "baselines.sasrec".
+
+    Returns:
+        The package's directory.
+    """
+    needed = {"models", "models.files", "models.recommender", f"models.{module}"}
+    needed |= {one for name in needed - {"models"} for one in import_closure(name) if one.startswith("models.")}
+    needed |= {name.rpartition(".")[0] for name in needed if name != "models"}  # the packages that hold them
+    package = folder / f"slmrec_{code_hash('models.files', f'models.{module}')}"
+    for name in needed:
+        source = ROOT.joinpath(*name.split("."))
+        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        copy = package / source.relative_to(ROOT / "models")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(_OF_MODELS.sub(rf"\g<1>{package.name}", source.read_text(encoding="utf-8")), encoding="utf-8")
+    return package
+
+
 def signature() -> "ModelSignature":
-    """`history` in, `item_ids` and `scores` out, and the parameter `k`."""
+    """`history` in; `item_ids`, `scores` and `answered_by` out; and the parameter `k`.
+
+    The ids of a history may be anything to MLflow, and the model itself refuses what is no text: as texts, MLflow 3.17
+    would cut all ids of a history with a null to their first letter.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import AnyType, Array
 
     return ModelSignature(
-        inputs=Schema([ColSpec(Array(DataType.string), "history")]),
-        outputs=Schema([ColSpec(Array(DataType.string), "item_ids"), ColSpec(Array(DataType.double), "scores")]),
+        inputs=Schema([ColSpec(Array(AnyType()), "history")]),  # type: ignore[no-untyped-call]  # MLflow's
+        outputs=Schema(
+            [
+                ColSpec(Array(DataType.string), "item_ids"),
+                ColSpec(Array(DataType.double), "scores"),
+                ColSpec(DataType.string, "answered_by"),
+            ]
+        ),
         params=ParamSchema([ParamSpec("k", DataType.long, 10)]),
     )
 
@@ -96,49 +128,42 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
-def _readable(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def checkpoint_card(checkpoint: Path, *, recommender: str, domain: str, note: str = "") -> str:
+def model_card(checkpoint: Checkpoint, *, label: str, note: str = "") -> str:
     """Markdown on what a registered version is, where it comes from, and how it is called.
 
     Args:
-        checkpoint: its directory; `training.json` is told of where there is one.
-        recommender: the asset that trained it.
-        domain: what it was trained on.
+        checkpoint: with its training record.
+        label: the recommender's name for readers.
         note: what a user must know besides, such as that the data are synthetic.
     """
-    config = _read(checkpoint / "config.json")
-    provenance = Provenance.model_validate(_read(checkpoint / "provenance.json"))
-    training = _read(checkpoint / "training.json") if (checkpoint / "training.json").exists() else {}
-    rows = {
-        "kind": config["kind"],
-        **{label: _readable(training[key]) for key, label in TRAINING_FACTS.items() if training.get(key) is not None},
-        "data version": provenance.data_version,
-        "code version": provenance.code_version,
-        "commit": provenance.commit or "not a git checkout",
-        "configuration": provenance.config_hash,
-        "seed": provenance.seed,
-        "Dagster run": provenance.dagster_run,
-        **{f"made from {asset}": identity for asset, identity in provenance.upstream.items()},
+    made, training = checkpoint.provenance, checkpoint.training()
+    validated = [stage.best_ndcg_at_10 for stage in training.stages.values() if stage.best_ndcg_at_10 is not None]
+    rows: Mapping[str, Any] = {
+        "profile": training.profile,
+        "language model": training.backbone,
+        "objective": training.objective,
+        "numbers that a prediction reads": f"{training.parameters:,}",
+        "trained numbers": f"{training.trainable_parameters:,}",
+        "training seconds": f"{training.cost.seconds:.1f}",
+        "NDCG@10 on the validation targets": f"{validated[-1]:.4f}" if validated else None,
+        **{name.replace("_", " "): value for name, value in training.notes.items()},
+        "data version": made.data_version,
+        "code": made.code,
+        "commit": made.commit or "not a git checkout",
+        "settings": made.settings_hash,
+        "seed": made.seed,
+        "identity": checkpoint.identity,
+        "Dagster run": made.dagster_run,
+        **{f"made from {asset}": identity for asset, identity in made.upstream.items()},
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value is not None)
     usage = (
-        "Recommends the next item from a user's history. "
-        "Input: column `history`, lists of raw item ids in time order; parameter `k`, how many items (10). "
-        "Output: `item_ids` and `scores`, best first. Items of the history are left out, unknown ids are "
-        "ignored, and a history without any known item gets no recommendation."
+        "Recommends the next item from a user's history. Input: column `history`, lists of raw item ids, oldest first; "
+        "parameter `k`, how many items (10). Output: `item_ids` and `scores`, best first, without the history's items, "
+        "and `answered_by`: `model`, or `popularity` for a history without any known item. Unknown ids are ignored."
     )
-    paragraphs = [
-        f"# {recommender} for {domain}",
-        usage,
-        note,
-        f"| | |\n|---|---|\n{table}",
-    ]
-    return "\n\n".join(part for part in paragraphs if part) + "\n"
+    parts = [f"# {label} for {checkpoint.domain}", usage, note, f"| | |\n|---|---|\n{table}"]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _pyfunc() -> Any:
@@ -148,20 +173,10 @@ def _pyfunc() -> Any:
         return importlib.import_module("mlflow.pyfunc")
 
 
-def _check_vocabulary(checkpoint: Path, item_ids: Sequence[str]) -> None:
-    n_items = _read(checkpoint / "config.json").get("n_items", len(item_ids))
-    if n_items != len(item_ids):
-        raise ValueError(
-            f"{checkpoint} knows {n_items} items and the vocabulary has {len(item_ids)}: "
-            "they come from different data. Re-materialise the recommender."
-        )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _example(histories: Sequence[Sequence[str]]) -> Any:
+def example_input(dataset: Dataset, users: int = 2) -> "pd.DataFrame":
+    """What the model is called with: a few test histories in raw item ids."""
     import pandas as pd
 
-    return pd.DataFrame({"history": [list(history) for history in histories]})
+    histories, raw_ids = dataset.histories("test"), dataset.item_ids
+    rows = (histories.values[histories.offsets[row] : histories.offsets[row + 1]] for row in range(users))
+    return pd.DataFrame({"history": [[raw_ids[item - 1] for item in row] for row in rows]})

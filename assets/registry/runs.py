@@ -1,7 +1,7 @@
-"""MLflow as the assets see it: one run a materialisation, one registered version a trained recommender.
+"""MLflow runs as the assets see them: one a materialisation.
 
-Belongs here: what is written to a run and to the registry. Not here: how the store is reached and things are
-found in it (`mlflow_store.py`), what is trained or measured, what a served model is packed of (`serving.py`).
+Belongs here: what is written to a run. Not here: how the store is reached and things are found in it (`store.py`),
+registered versions (`versions.py`), what is trained or measured.
 Nothing uses MLflow's global active run, so that steps in threads don't meet.
 """
 
@@ -11,26 +11,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from dagster import AssetExecutionContext, ConfigurableResource, InitResourceContext, MetadataValue
 
-from assets.registry.packing import checkpoint_card, save_pyfunc
 from assets.registry.store import (
     connect,
     dagster_run_url,
     end_abandoned,
     ensure_experiment,
-    ensure_registered_model,
     find_unfinished,
     mlflow_run_url,
-    model_name,
-    ui_url,
 )
 from assets.workspace import home
-from assets.workspace.provenance import Checkpoint, Provenance, plain
+from assets.workspace.identity import plain
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,13 +42,6 @@ SECONDS_BETWEEN_CALLS = 3.0
 
 VALIDATION_METRICS = ("hr_at_", "ndcg_at_", "mrr")
 """How the names of metrics begin that validation brings; all else comes from the training itself."""
-
-
-class RegisteredVersion(NamedTuple):
-    """A version in the registry; `uri` is what `mlflow.pyfunc.load_model` takes."""
-
-    uri: str
-    version: str
 
 
 class MLflowTracking(ConfigurableResource[Any]):
@@ -129,42 +117,10 @@ class MLflowTracking(ConfigurableResource[Any]):
             raise
         tracked.end("FINISHED")
 
-    def log_test_metrics(self, checkpoint: Checkpoint, metrics: Mapping[str, float]) -> None:
-        """Add test metrics such as `full/ndcg_at_10` to the run that trained a recommender, and to its model.
-
-        Raises:
-            ValueError: if the checkpoint names no MLflow run.
-        """
-        from mlflow.entities import Metric
-
-        run_id = checkpoint.provenance.mlflow_run
-        if run_id is None:
-            raise ValueError(
-                f"The {checkpoint.name} checkpoint names no MLflow run to which its metrics could be added: "
-                f"re-materialise {checkpoint.name} for domain {checkpoint.domain!r}."
-            )
-        client = connect(home.mlflow_uri())
-        model_id = None
-        if checkpoint.model_version is not None:
-            name = model_name(checkpoint.domain, checkpoint.name)
-            model_id = client.get_model_version(name, checkpoint.model_version).tags["slmrec.model_id"]
-        now = _milliseconds()
-        client.log_batch(
-            run_id, metrics=[Metric(key, value, now, 0, model_id=model_id) for key, value in metrics.items()]
-        )
-
-    def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Let `models:/<name>@<alias>` mean that version from now on."""
-        connect(home.mlflow_uri()).set_registered_model_alias(name, alias, version)
-
     def run_url(self, run_id: str) -> str:
         """Where a browser shows a run."""
         experiment = connect(home.mlflow_uri()).get_run(run_id).info.experiment_id
         return mlflow_run_url(experiment, run_id)
-
-    def model_url(self, name: str, version: str) -> str:
-        """Where a browser shows a registered version."""
-        return f"{ui_url()}/#/models/{name}/versions/{version}"
 
 
 class TrackedRun:
@@ -172,7 +128,7 @@ class TrackedRun:
 
     def __init__(self, client: "MlflowClient", run: "Run", domain: str, dagster_url: str) -> None:
         self.run_id: str = run.info.run_id
-        self._experiment_id: str = run.info.experiment_id
+        self.experiment_id: str = run.info.experiment_id
         self._client = client
         self._domain = domain
         self._dagster_url = dagster_url
@@ -183,7 +139,11 @@ class TrackedRun:
     @property
     def url(self) -> str:
         """Where a browser shows the run."""
-        return mlflow_run_url(self._experiment_id, self.run_id)
+        return mlflow_run_url(self.experiment_id, self.run_id)
+
+    def artifact_url(self, name: str) -> str:
+        """Where a browser shows a file that `log_artifact` has kept: one on disk can't be opened from a page."""
+        return mlflow_run_url(self.experiment_id, self.run_id, name)
 
     def links(self) -> dict[str, MetadataValue]:
         """The run, for the materialisation's metadata."""
@@ -214,15 +174,18 @@ class TrackedRun:
         if time.monotonic() - self._sent_at > SECONDS_BETWEEN_CALLS:
             self.flush()
 
-    def log_history(self, history: Sequence[Mapping[str, float]]) -> None:
-        """The curves of a training that is over, as far as the callback hasn't brought them: what came before a kill.
+    def log_curve(self, curve: Sequence[Mapping[str, float]], stage: str = "") -> None:
+        """The curve of a training that is over, as far as the callback hasn't brought it: what came before a kill.
 
         Args:
-            history: points as in `models.training.run.TrainingOutcome.history`.
+            curve: as of `evaluation.records.Stage`.
+            stage: put before the names, for a training of several; their points came from no callback.
         """
-        for point in history:
-            if self._heard_from is None or point["step"] < self._heard_from:
-                self.log_metrics(training_metrics(point), step=int(point["step"]))
+        before = f"{stage}/" if stage else ""
+        for point in curve:
+            if stage or self._heard_from is None or point["step"] < self._heard_from:
+                metrics = {f"{before}{name}": value for name, value in training_metrics(point).items()}
+                self.log_metrics(metrics, step=int(point["step"]))
 
     def callback(self) -> "TrainerCallback":
         """An observer for `models.training.run.train` that brings the curves while they grow."""
@@ -267,69 +230,6 @@ class TrackedRun:
         """Keep a file, or a directory with all that is in it."""
         self._client.log_artifact(self.run_id, str(path), folder)
 
-    def register(
-        self,
-        checkpoint: Path,
-        *,
-        item_ids: Sequence[str],
-        recommender: str,
-        input_example: Sequence[Sequence[str]],
-        note: str = "",
-    ) -> RegisteredVersion:
-        """Log a checkpoint as a model that can be served, and register it as `slmrec-<domain>-<recommender>`.
-
-        Args:
-            checkpoint: its directory.
-            item_ids: raw ids, item 1's first.
-            recommender: the asset's name.
-            input_example: histories of raw item ids.
-            note: what the model card must say besides, such as that the data are synthetic.
-        """
-        from mlflow.entities import LoggedModelOutput
-        from mlflow.models import Model
-
-        client, name = self._client, model_name(self._domain, recommender)
-        provenance = Provenance.model_validate_json((checkpoint / "provenance.json").read_bytes())
-        card = checkpoint_card(checkpoint, recommender=recommender, domain=self._domain, note=note)
-        tags = {
-            "slmrec.domain": self._domain,
-            "slmrec.recommender": recommender,
-            "slmrec.data_version": provenance.data_version,
-            "slmrec.identity": provenance.identity,
-        }
-        logged = client.create_logged_model(
-            self._experiment_id, name=name, source_run_id=self.run_id, tags=tags, model_type=recommender
-        )
-        with TemporaryDirectory() as scratch:
-            save_pyfunc(
-                Path(scratch) / "model",
-                checkpoint,
-                item_ids=item_ids,
-                input_example=input_example,
-                card=card,
-                model=Model(
-                    artifact_path=logged.artifact_location,
-                    run_id=self.run_id,
-                    model_uuid=logged.model_id,
-                    model_id=logged.model_id,
-                ),
-            )
-            client.log_model_artifacts(logged.model_id, str(Path(scratch) / "model"))
-        client.finalize_logged_model(logged.model_id, "READY")
-        client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        ensure_registered_model(client, name)
-        version = client.create_model_version(
-            name,
-            source=logged.artifact_location,  # a models:/ URI would be looked up in the global store
-            run_id=self.run_id,
-            tags={**tags, "slmrec.model_id": logged.model_id},
-            description=card,
-            model_id=logged.model_id,
-        ).version
-        link = json.dumps([{"name": name, "version": version}])
-        client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
-        return RegisteredVersion(f"models:/{name}/{version}", str(version))
-
     def flush(self) -> None:
         """Send the metrics gathered so far."""
         waiting, self._waiting = self._waiting, []
@@ -361,7 +261,7 @@ def flatten(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def training_metrics(point: Mapping[str, float]) -> dict[str, float]:
-    """A point of a training's history under MLflow names.
+    """A point of a training's curve under MLflow names.
 
     >>> training_metrics({"step": 10, "epoch": 0.5, "loss": 6.2, "ndcg_at_10": 0.03})
     {'train/epoch': 0.5, 'train/loss': 6.2, 'validation/ndcg_at_10': 0.03}

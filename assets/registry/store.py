@@ -1,7 +1,7 @@
 """The MLflow store: reaching it, and finding or making what a run needs there.
 
 Belongs here: the client, experiments, earlier attempts, names and addresses. Not here: what is written to a
-run (`tracking.py`).
+run (`runs.py`).
 """
 
 import functools
@@ -15,6 +15,7 @@ from urllib.request import urlopen
 from filelock import FileLock
 
 from assets.workspace import home
+from assets.workspace.checkpoints import RegisteredVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 DAGSTER_URL_VARIABLE, DAGSTER_URL = "SLMREC_DAGSTER_URL", "http://127.0.0.1:3000"
 MLFLOW_URL_VARIABLE, MLFLOW_URL = "SLMREC_MLFLOW_URL", "http://127.0.0.1:5000"
+
+MACHINE_LEARNING = "?workflowType=machine_learning"
+"""Without it, MLflow 3.17 opens in the mode for language-model traces, of which there are none."""
 
 logger = logging.getLogger("slmrec.tracking")
 
@@ -42,9 +46,15 @@ def ui_url() -> str:
     return uri.rstrip("/") if uri.startswith("http") else _base(MLFLOW_URL_VARIABLE, MLFLOW_URL)
 
 
-def mlflow_run_url(experiment_id: str, run_id: str) -> str:
-    """Where a browser shows an MLflow run."""
-    return f"{ui_url()}/#/experiments/{experiment_id}/runs/{run_id}"
+def model_url(version: RegisteredVersion) -> str:
+    """Where a browser shows a registered version."""
+    return f"{ui_url()}/#/models/{version.name}/versions/{version.version}{MACHINE_LEARNING}"
+
+
+def mlflow_run_url(experiment_id: str, run_id: str, artifact: str = "") -> str:
+    """Where a browser shows an MLflow run, or one of its artifacts."""
+    place = f"/artifacts/{artifact}" if artifact else ""
+    return f"{ui_url()}/#/experiments/{experiment_id}/runs/{run_id}{place}{MACHINE_LEARNING}"
 
 
 @functools.cache
@@ -129,21 +139,11 @@ def _tagged(tags: Mapping[str, str]) -> str:
     return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
-def ensure_registered_model(client: "MlflowClient", name: str) -> None:
-    """Make the registered model if it is the first of its name."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
 def _quieten() -> None:
     """No lines of MLflow's on every table of a new store and every file of a model, and no progress bars for them."""
     for name in ("alembic", "mlflow.store", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it raises what it logs, stack and all
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 

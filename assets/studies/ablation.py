@@ -3,24 +3,19 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from assets.data import DatasetStatistics
-from assets.llm import StateFile, ingredients, load_teacher, open_states, states_seconds
-from assets.registry.runs import MLflowTracking
-from assets.studies.cells import GROUP, Cell, StudyRun
-from assets.studies.record import Study
-from assets.workspace.conventions import DOMAINS, OWNERS
-from assets.workspace.provenance import Checkpoint
-from assets.workspace.resources import Home, ProfileResource
+from assets.amazon.dataset import Dataset
+from assets.llm import TeacherStates
+from assets.registry.trainings import Trainings, recommender_recipe
+from assets.studies.cells import GROUP, Cell, StudyRun, study_run
+from assets.workspace.presentation import OWNERS
+from evaluation.studies import StudyRecord
 
 if TYPE_CHECKING:
     from assets.configuration.profiles import Profile
     from models.slmrec.distillation import DistillationConfig
-    from models.slmrec.fitting import Course
-    from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
-    from models.training.run import TrainingOutcome
+    from models.slmrec.recommender import LLMRecommenderConfig
 
 WHOLE = "all"
 """The row with which the others are compared."""
@@ -40,15 +35,6 @@ training alone. The intervals are not corrected for the number of rows.
 """
 
 
-class MadeFrom(NamedTuple):
-    """What a student stands on."""
-
-    item_embeddings: Checkpoint
-    language_backbone: Checkpoint
-    teacher: Checkpoint
-    states: StateFile
-
-
 class Variant(NamedTuple):
     """A student as the profile has it, but for what is given here; the label is for readers."""
 
@@ -57,41 +43,22 @@ class Variant(NamedTuple):
     model: "LLMRecommenderConfig"
 
 
-@asset(
-    partitions_def=DOMAINS,
-    group_name=GROUP,
-    kinds={"pytorch", "json"},
-    owners=OWNERS,
-    io_manager_key="records",
-)
+@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records")
 def ablation_study(
-    context: AssetExecutionContext,
-    home: Home,
-    tracking: MLflowTracking,
-    profile: ProfileResource,
-    splits: pl.DataFrame,
-    items: pl.DataFrame,
-    dataset_statistics: DatasetStatistics,
-    item_embeddings: Checkpoint,
-    language_backbone: Checkpoint,
-    teacher: Checkpoint,
-    teacher_states: StateFile,
-) -> Study:
+    context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher_states: TeacherStates
+) -> StudyRecord:
     """The student without each part of its distillation, over several seeds; with the rows that reviewers asked for."""
     from evaluation.report.study_figures import study_chart
 
-    chosen = profile.load(context.partition_key)
-    parameters = {"profile": chosen.name, "studies": chosen.studies, "student": chosen.student}
-    with tracking.run(context, domain=context.partition_key, parameters=parameters) as run:
-        study = StudyRun(context, home, tracking, chosen, splits, items, dataset_statistics, run)
-        made_from = MadeFrom(item_embeddings, language_backbone, teacher, teacher_states)
+    with study_run(context, trainings, splits) as study:
         study.train(
             [
-                student_cell(study, name, variant, made_from, reference=None if name == WHOLE else WHOLE)
-                for name, variant in variants(chosen).items()
+                student_cell(study, name, variant, teacher_states, reference=None if name == WHOLE else WHOLE)
+                for name, variant in variants(study.profile).items()
             ]
         )
-        return study.conclude({"ablation": study_chart(study.rows()["full"])}, NOTES)
+        chart = study_chart(study.tables()["full"].rows)
+        return study.conclude("What each term is worth", {"ablation": chart}, NOTES)
 
 
 def variants(profile: "Profile") -> dict[str, Variant]:
@@ -129,40 +96,18 @@ def variants(profile: "Profile") -> dict[str, Variant]:
 
 
 def student_cell(
-    study: StudyRun,
-    name: str,
-    variant: Variant,
-    made_from: MadeFrom,
-    *,
-    reference: str | None,
+    study: StudyRun, name: str, variant: Variant, teacher_states: TeacherStates, *, reference: str | None
 ) -> Cell:
     """A student distilled offline in that way; the teacher is upstream only where it is looked at."""
-    label, distillation, model = variant
-    chosen, studies = study.profile.student, study.profile.studies
-    training = studies.training or chosen.training
-    material = ingredients(study.splits, study.items, made_from.item_embeddings, made_from.language_backbone)
-    student = chosen.model_copy(update={"model": model, "distillation": distillation, "training": training})
+    from models.slmrec.student import STUDENT
 
-    def fit(course: "Course") -> "tuple[LLMRecommender, TrainingOutcome]":
-        from models.slmrec.fitting import fit_student
-
-        return fit_student(
-            material(),
-            model,
-            training,
-            course,
-            distillation=distillation,
-            teacher=load_teacher(made_from.teacher) if student.looks_at_teacher else None,
-            states=open_states(made_from.states, made_from.teacher, study.profile) if student.keeps_states else None,
-        )
-
-    upstream = {"item_embeddings": made_from.item_embeddings, "language_backbone": made_from.language_backbone}
-    return Cell(
-        name=name,
-        label=label,
-        configuration=student,
-        fit=fit,
-        upstream=upstream | ({"teacher": made_from.teacher} if student.looks_at_teacher else {}),
-        other_seconds=states_seconds(made_from.states) if student.keeps_states else {},
-        reference=reference,
+    profile = study.profile
+    settings = replace(
+        profile.student,
+        model=variant.model,
+        distillation=variant.distillation,
+        training=profile.studies.training or profile.student.training,
     )
+    upstream = teacher_states.upstream(teacher=settings.looks_at_teacher, states=settings.keeps_states)
+    recipe = recommender_recipe(STUDENT, study.dataset, profile, upstream)
+    return Cell(name, variant.label, replace(recipe, settings=settings), reference)

@@ -1,25 +1,22 @@
 """`depth_study`: how many layers are needed, and what the layers of a deep model are worth before its last."""
 
+import functools
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from assets.data import DatasetStatistics
-from assets.llm import ingredients, load_teacher
-from assets.registry.runs import MLflowTracking
-from assets.studies.cells import GROUP, Cell, StudyRun
-from assets.studies.record import Study
-from assets.workspace.conventions import DOMAINS, OWNERS
-from assets.workspace.provenance import Checkpoint
-from assets.workspace.resources import Home, ProfileResource
+from assets.amazon.dataset import Dataset
+from assets.registry.trainings import Trainings, recommender_recipe
+from assets.studies.cells import GROUP, Cell, StudyRun, study_run
+from assets.workspace.checkpoints import Checkpoint
+from assets.workspace.presentation import OWNERS
+from evaluation.studies import Place, StudyRecord
 
 if TYPE_CHECKING:
     from assets.configuration.profiles import Profile
-    from models.slmrec.fitting import Course
     from models.slmrec.recommender import LLMRecommender
-    from models.training.run import TrainingOutcome
 
 NOTES = """\
 Trained: a recommender of that many layers, on L_ce alone, with the teacher's settings, for each seed. Read out: the
@@ -37,36 +34,18 @@ and normed read-outs rank differently.
 """
 
 
-@asset(
-    partitions_def=DOMAINS,
-    group_name=GROUP,
-    kinds={"pytorch", "json"},
-    owners=OWNERS,
-    io_manager_key="records",
-)
+@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records")
 def depth_study(
-    context: AssetExecutionContext,
-    home: Home,
-    tracking: MLflowTracking,
-    profile: ProfileResource,
-    splits: pl.DataFrame,
-    items: pl.DataFrame,
-    dataset_statistics: DatasetStatistics,
-    item_embeddings: Checkpoint,
-    language_backbone: Checkpoint,
-    teacher: Checkpoint,
-) -> Study:
+    context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher: Checkpoint
+) -> StudyRecord:
     """Recommenders trained at several depths, and the teacher read out early at each layer, normed and raw."""
     from evaluation.report.study_figures import depth_chart
 
-    chosen = profile.load(context.partition_key)
-    parameters = {"profile": chosen.name, "studies": chosen.studies, "teacher": chosen.teacher}
-    with tracking.run(context, domain=context.partition_key, parameters=parameters) as run:
-        study = StudyRun(context, home, tracking, chosen, splits, items, dataset_statistics, run)
-        deep = load_teacher(teacher)
-        _read_out(study, teacher, deep)
-        study.train([_trained(study, layers, item_embeddings, language_backbone, teacher) for layers in depths(chosen)])
-        return study.conclude({"depth": depth_chart(study.rows()["full"])}, f"{NOTES}\n{_norm_in_words(deep)}\n")
+    with study_run(context, trainings, splits) as study:
+        _read_out(study, teacher)
+        study.train([_trained(study, layers, teacher) for layers in depths(study.profile)])
+        chart = depth_chart(study.tables()["full"].rows)
+        return study.conclude("How many layers are needed", {"depth": chart}, f"{NOTES}\n{_norm_in_words(teacher)}\n")
 
 
 def depths(profile: "Profile") -> tuple[int, ...]:
@@ -77,61 +56,55 @@ def depths(profile: "Profile") -> tuple[int, ...]:
     return tuple(sorted({layers // 2**halvings for halvings in range(layers.bit_length())}))
 
 
-def _read_out(study: StudyRun, teacher: Checkpoint, deep: "LLMRecommender") -> None:
-    from evaluation.studies import Place
-    from models.slmrec.read_out import read_out
-
-    seeded = study.profile.model_copy(update={"seed": teacher.provenance.seed})
-    whole = f"normed_{deep.settings.layers}"
-    for layer in range(1, deep.settings.layers + 1):
-        for name, normed, line in (
-            ("normed", True, "teacher read out early, normed"),
-            ("raw", False, "teacher read out early, raw"),
-        ):
+def _read_out(study: StudyRun, teacher: Checkpoint) -> None:
+    deepest = study.profile.teacher.model.layers
+    whole = f"normed_{deepest}"
+    for layer in range(1, deepest + 1):
+        for name, line in (("normed", "teacher read out early, normed"), ("raw", "teacher read out early, raw")):
             row = f"{name}_{layer}"
             study.judge(
                 row,
                 f"teacher after layer {layer}, {name}",
                 teacher,
-                seeded,
-                recommender=read_out(deep, layer, normed=normed),
+                make=functools.partial(read_out_early, layer=layer, normed=name == "normed"),
                 reference=None if row == whole else whole,
-                place=Place(line, layer),
+                place=Place(line=line, layers=layer),
             )
 
 
-def _norm_in_words(deep: "LLMRecommender") -> str:
-    weights = deep.norm.state_dict()["weight"].float()
+def read_out_early(checkpoint: Path, layer: int, *, normed: bool) -> "LLMRecommender":
+    """The recommender of a checkpoint, cut after a layer."""
+    from models.slmrec.layers import read_out
+    from models.slmrec.teacher import load_teacher
+
+    return read_out(load_teacher(checkpoint), layer, normed=normed)
+
+
+def _norm_in_words(teacher: Checkpoint) -> str:
+    from models.slmrec.teacher import load_teacher
+
+    weights = load_teacher(teacher.verified()).get_submodule("norm").state_dict()["weight"].float()
     return (
         f"The weights of this teacher's final norm: mean {weights.mean():.3f}, standard deviation {weights.std():.3f}, "
         f"from {weights.min():.3f} to {weights.max():.3f}."
     )
 
 
-def _trained(
-    study: StudyRun, layers: int, item_embeddings: Checkpoint, language_backbone: Checkpoint, teacher: Checkpoint
-) -> Cell:
-    """A recommender of that depth. At the teacher's depth, seed and training it is the teacher, which is used again."""
-    from evaluation.studies import Place
+def _trained(study: StudyRun, layers: int, teacher: Checkpoint) -> Cell:
+    """A recommender of that depth. At the teacher's depth, seed and training it is the teacher itself."""
+    from models.slmrec.teacher import TEACHER
 
-    chosen = study.profile.teacher
-    training = study.profile.studies.training or chosen.training
-    model = replace(chosen.model, layers=layers)
-    material = ingredients(study.splits, study.items, item_embeddings, language_backbone)
-    deepest = max(depths(study.profile))
-
-    def fit(course: "Course") -> "tuple[LLMRecommender, TrainingOutcome]":
-        from models.slmrec.fitting import fit_teacher
-
-        return fit_teacher(material(), model, training, course)
-
+    profile, deepest = study.profile, max(depths(study.profile))
+    settings = replace(
+        profile.teacher,
+        model=replace(profile.teacher.model, layers=layers),
+        training=profile.studies.training or profile.teacher.training,
+    )
+    recipe = recommender_recipe(TEACHER, study.dataset, profile, teacher.upstream)
     return Cell(
         name=f"trained_{layers}",
         label=f"trained with {layers} layer{'s' if layers > 1 else ''}",
-        configuration=chosen.model_copy(update={"model": model, "training": training}),
-        fit=fit,
-        upstream={"item_embeddings": item_embeddings, "language_backbone": language_backbone},
+        recipe=replace(recipe, settings=settings),
         reference=None if layers == deepest else f"trained_{deepest}",
-        place=Place("trained at that depth", layers),
-        finished=teacher,
+        place=Place(line="trained at that depth", layers=layers),
     )

@@ -3,24 +3,18 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from assets.data import DatasetStatistics
-from assets.llm import StateFile, ingredients
-from assets.registry.runs import MLflowTracking
-from assets.studies.ablation import WHOLE, MadeFrom, Variant, student_cell
-from assets.studies.cells import GROUP, Cell, StudyRun
-from assets.studies.record import Study
-from assets.workspace.conventions import DOMAINS, OWNERS
-from assets.workspace.provenance import Checkpoint
-from assets.workspace.resources import Home, ProfileResource
+from assets.amazon.dataset import Dataset
+from assets.llm import TeacherStates
+from assets.registry.trainings import Trainings, recommender_recipe
+from assets.studies.ablation import Variant, student_cell
+from assets.studies.cells import GROUP, Cell, StudyRun, study_run
+from assets.workspace.presentation import OWNERS
+from evaluation.studies import StudyRecord
 
 if TYPE_CHECKING:
     from models.slmrec.distillation import DistillationConfig
-    from models.slmrec.fitting import Course
-    from models.slmrec.recommender import LLMRecommender
-    from models.training.run import TrainingOutcome
 
 OFFLINE = "offline"
 NOTES = """\
@@ -34,68 +28,43 @@ teacher serves all seeds: what its own seed would change is not in the spread. O
 language backbone and one item table serve all seeds of all rows.
 
 Offline, the teacher's training is counted under what the row stands on; online, it is part of the row's own. The
-cells "offline, states" are those of ablation_study with all terms, trained once for both.
+cells "offline, states" are those of ablation_study with all terms.
 """
 
 
-@asset(
-    partitions_def=DOMAINS,
-    group_name=GROUP,
-    kinds={"pytorch", "json"},
-    owners=OWNERS,
-    io_manager_key="records",
-)
+@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records")
 def online_distillation_study(
-    context: AssetExecutionContext,
-    home: Home,
-    tracking: MLflowTracking,
-    profile: ProfileResource,
-    splits: pl.DataFrame,
-    items: pl.DataFrame,
-    dataset_statistics: DatasetStatistics,
-    item_embeddings: Checkpoint,
-    language_backbone: Checkpoint,
-    teacher: Checkpoint,
-    teacher_states: StateFile,
-) -> Study:
+    context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher_states: TeacherStates
+) -> StudyRecord:
     """Offline against online distillation, by states and by logits: quality, and stability over several seeds."""
     from evaluation.report.study_figures import loss_chart, study_chart
 
-    chosen = profile.load(context.partition_key)
-    parameters = {
-        "profile": chosen.name,
-        "studies": chosen.studies,
-        "student": chosen.student,
-        "teacher": chosen.teacher,
-    }
-    with tracking.run(context, domain=context.partition_key, parameters=parameters) as run:
-        study = StudyRun(context, home, tracking, chosen, splits, items, dataset_statistics, run)
-        states, model = chosen.student.distillation, chosen.student.model
-        logits = replace(states, lambda_cos=0.0, lambda_norm=0.0, lambda_ms=0.0, lambda_kl=chosen.studies.lambda_kl)
-        made_from = MadeFrom(item_embeddings, language_backbone, teacher, teacher_states)
-        by_states, by_logits = (
-            Variant("offline, states", states, model),
-            Variant("offline, logits alone", logits, model),
-        )
-        offline = student_cell(study, OFFLINE, by_states, made_from, reference=None)
+    with study_run(context, trainings, splits) as study:
+        states, model = study.profile.student.distillation, study.profile.student.model
+        kl = study.profile.studies.lambda_kl
+        logits = replace(states, lambda_cos=0.0, lambda_norm=0.0, lambda_ms=0.0, lambda_kl=kl)
+        by_states = Variant("offline, states", states, model)
+        by_logits = Variant("offline, logits alone", logits, model)
         study.train(
             [
-                replace(offline, kept_as=f"ablation_study/{WHOLE}"),
-                student_cell(study, "offline_logits", by_logits, made_from, reference=OFFLINE),
-                _online(study, "online", "online, states, detached", states, made_from, detached=True),
+                student_cell(study, OFFLINE, by_states, teacher_states, reference=None),
+                student_cell(study, "offline_logits", by_logits, teacher_states, reference=OFFLINE),
+                _online(study, "online", "online, states, detached", states, teacher_states, detached=True),
                 _online(
                     study,
                     "online_attached",
                     "online, states, not detached (as released)",
                     states,
-                    made_from,
+                    teacher_states,
                     detached=False,
                 ),
-                _online(study, "online_logits", "online, logits alone, detached", logits, made_from, detached=True),
+                _online(
+                    study, "online_logits", "online, logits alone, detached", logits, teacher_states, detached=True
+                ),
             ]
         )
-        figures = {"online": study_chart(study.rows()["full"]), "curves": loss_chart(study.curves())}
-        return study.conclude(figures, NOTES)
+        charts = {"online": study_chart(study.tables()["full"].rows), "curves": loss_chart(study.curves())}
+        return study.conclude("Offline or online distillation", charts, NOTES)
 
 
 def _online(
@@ -103,34 +72,21 @@ def _online(
     name: str,
     label: str,
     distillation: "DistillationConfig",
-    made_from: MadeFrom,
+    teacher_states: TeacherStates,
     *,
     detached: bool,
 ) -> Cell:
     """A student and a teacher that are trained together in that way."""
-    chosen, teacher = study.profile.student, study.profile.teacher.model
-    training = study.profile.studies.training or chosen.training
-    material = ingredients(study.splits, study.items, made_from.item_embeddings, made_from.language_backbone)
+    from models.slmrec.student import STUDENT, OnlineSettings, fit_online
 
-    def fit(course: "Course") -> "tuple[LLMRecommender, TrainingOutcome]":
-        from models.slmrec.fitting import fit_online
-
-        return fit_online(
-            material(),
-            chosen.model,
-            training,
-            course,
-            distillation=distillation,
-            teacher_config=teacher,
-            detached=detached,
-        )
-
-    student = chosen.model_copy(update={"distillation": distillation, "training": training})
-    return Cell(
-        name=name,
-        label=label,
-        configuration={"student": student, "teacher": teacher, "detached": detached},
-        fit=fit,
-        upstream={"item_embeddings": made_from.item_embeddings, "language_backbone": made_from.language_backbone},
-        reference=OFFLINE,
+    profile = study.profile
+    settings = OnlineSettings(
+        model=profile.student.model,
+        distillation=distillation,
+        training=profile.studies.training or profile.student.training,
+        teacher=profile.teacher.model,
+        detached=detached,
     )
+    upstream = teacher_states.upstream(teacher=False, states=False)
+    recipe = recommender_recipe(STUDENT, study.dataset, profile, upstream)
+    return Cell(name, label, replace(recipe, fit=fit_online, settings=settings), OFFLINE)

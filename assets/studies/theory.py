@@ -1,25 +1,22 @@
 """`theory_check`: how far one layer of the trained teacher does the work of many, which the propositions say it can."""
 
+import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from assets.amazon.splits import histories
-from assets.data import DatasetStatistics
-from assets.llm import load_teacher
-from assets.registry.runs import MLflowTracking
-from assets.studies.cells import GROUP, StudyRun
-from assets.studies.record import Study
-from assets.workspace.conventions import DOMAINS, OWNERS
-from assets.workspace.provenance import Checkpoint
-from assets.workspace.resources import Home, ProfileResource
+from assets.amazon.dataset import Dataset
+from assets.registry.trainings import Trainings
+from assets.studies.cells import GROUP, study_run
+from assets.workspace.checkpoints import Checkpoint
+from assets.workspace.presentation import OWNERS
+from evaluation.studies import LayerFindings, StudyRecord
 
 if TYPE_CHECKING:
     import torch
 
-    from evaluation.studies import LayerFindings
     from models.sequences import Sequences
     from models.slmrec.recommender import LLMRecommender
     from models.slmrec.theory import StepFit
@@ -54,46 +51,51 @@ class Findings(NamedTuple):
     matrix: "torch.Tensor"
 
 
-@asset(
-    partitions_def=DOMAINS,
-    group_name=GROUP,
-    kinds={"pytorch", "json"},
-    owners=OWNERS,
-    io_manager_key="records",
-)
+@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records")
 def theory_check(
-    context: AssetExecutionContext,
-    home: Home,
-    tracking: MLflowTracking,
-    profile: ProfileResource,
-    splits: pl.DataFrame,
-    items: pl.DataFrame,
-    dataset_statistics: DatasetStatistics,
-    teacher: Checkpoint,
-) -> Study:
+    context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher: Checkpoint
+) -> StudyRecord:
     """One layer in the place of K, numerically, on the trained teacher. Read its limits in the notes first."""
     from evaluation.report.study_figures import theory_chart
-    from models.slmrec.read_out import read_out
+    from models.slmrec.teacher import load_teacher
+
+    teacher.require_data(splits.version)
+    with study_run(context, trainings, splits) as study:
+        deep = load_teacher(teacher.verified())
+        found = measure(deep, splits.histories("validation"), study.profile.evaluation.seed)
+        step, matrix = (
+            tuple(map(tuple, np.atleast_2d(one.double().numpy()).tolist())) for one in (found.step, found.matrix)
+        )
+        for name, label, make in (
+            ("whole", f"the teacher, {deep.settings.layers} layers", functools.partial(read_out_after, layers=None)),
+            ("one_layer", "its first layer", functools.partial(read_out_after, layers=1)),
+            ("one_step", "its first layer, stretched by a step", functools.partial(stretch, step=step)),
+            ("one_matrix", "its first layer, stretched by a matrix", functools.partial(stretch, step=matrix)),
+        ):
+            study.judge(name, label, teacher, make=make, reference=None if name == "whole" else "whole")
+        layers = to_draw(found)
+        rows = {"one layer for K": cells_of(found)}
+        return study.conclude("One layer for many", {"theory": theory_chart(layers)}, NOTES, rows, layers)
+
+
+def read_out_after(checkpoint: Path, layers: int | None) -> "LLMRecommender":
+    """The teacher's first layers, all of them for None."""
+    from models.slmrec.layers import read_out
+    from models.slmrec.teacher import load_teacher
+
+    teacher = load_teacher(checkpoint)
+    return read_out(teacher, layers or teacher.settings.layers, normed=True)
+
+
+def stretch(checkpoint: Path, step: tuple[tuple[float, ...], ...]) -> "LLMRecommender":
+    """The teacher's first layer with a step, a number or a matrix, in the place of the layers behind it."""
+    import torch
+
+    from models.slmrec.teacher import load_teacher
     from models.slmrec.theory import stretched
 
-    chosen = profile.load(context.partition_key)
-    parameters = {"profile": chosen.name, "users": USERS}
-    with tracking.run(context, domain=context.partition_key, parameters=parameters) as run:
-        study = StudyRun(context, home, tracking, chosen, splits, items, dataset_statistics, run)
-        deep = load_teacher(teacher)
-        found = measure(deep, histories(splits.filter(pl.col("split") == "validation")), chosen.evaluation.seed)
-        seeded = chosen.model_copy(update={"seed": teacher.provenance.seed})
-        depth = deep.settings.layers
-        for name, label, recommender in (
-            ("whole", f"the teacher, {depth} layers", read_out(deep, depth, normed=True)),
-            ("one_layer", "its first layer", read_out(deep, 1, normed=True)),
-            ("one_step", "its first layer, stretched by a step", stretched(deep, found.step)),
-            ("one_matrix", "its first layer, stretched by a matrix", stretched(deep, found.matrix)),
-        ):
-            reference = None if name == "whole" else "whole"
-            study.judge(name, label, teacher, seeded, recommender=recommender, reference=reference)
-        layers = to_draw(found)
-        return study.conclude({"theory": theory_chart(layers)}, NOTES, {"one layer for K": cells_of(found)}, layers)
+    fitted = torch.tensor(step)
+    return stretched(load_teacher(checkpoint), fitted.squeeze() if fitted.numel() == 1 else fitted)
 
 
 def measure(deep: "LLMRecommender", validation: "Sequences", seed: int) -> Findings:
@@ -107,7 +109,7 @@ def measure(deep: "LLMRecommender", validation: "Sequences", seed: int) -> Findi
     Raises:
         ValueError: if there are fewer than two.
     """
-    from models.slmrec.layer_choice import block_influence
+    from models.slmrec.layers import layer_influence
     from models.slmrec.theory import fit_steps, layer_similarity, linear_step, scalar_step, states_of
 
     if len(validation) < 2:
@@ -119,16 +121,14 @@ def measure(deep: "LLMRecommender", validation: "Sequences", seed: int) -> Findi
     return Findings(
         fits=fit_steps(fitted, held_out),
         similarity=layer_similarity(held_out),
-        influence=block_influence(deep, held_users),
+        influence=layer_influence(deep, held_users),
         step=scalar_step(first, update),
         matrix=linear_step(first, update),
     )
 
 
-def to_draw(found: Findings) -> "LayerFindings":
+def to_draw(found: Findings) -> LayerFindings:
     """The findings as the figure shows them."""
-    from evaluation.studies import LayerFindings
-
     return LayerFindings(
         errors={
             "step": tuple(fit.step_error for fit in found.fits),

@@ -1,8 +1,8 @@
 """`$SLMREC_HOME`: where everything that a run makes lies, and who may write there.
 
 Belongs here: paths below the home, its preparation, the lock of a domain, and the switches that keep
-libraries from phoning home. Not here: what the files hold (`io_managers.py`, `provenance.py`, `tracking.py`),
-or the Dagster resource around it (`resources.py`).
+libraries from phoning home. Not here: what the files hold (`io_managers.py`, `checkpoints.py`,
+`evaluations.py`), which of it is kept (`retention.py`), or the Dagster resource around it (`resources.py`).
 """
 
 import json
@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from models.files import write_file
 
 HOME_VARIABLE = "SLMREC_HOME"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -39,6 +41,14 @@ python_logs:
   python_log_level: INFO
   managed_python_loggers:
     - slmrec
+# One run a domain at a time: others, launched in the UI or by schedule, sensor or backfill, wait in the queue.
+concurrency:
+  runs:
+    tag_concurrency_limits:
+      - key: dagster/partition
+        value:
+          applyLimitPerUniqueValue: true
+        limit: 1
 """
 
 
@@ -61,19 +71,24 @@ def raw_directory(domain: str) -> Path:
     return home() / "raw" / domain
 
 
-def checkpoint_directory(domain: str, name: str) -> Path:
-    """The checkpoint of one recommender or backbone on a domain."""
-    return home() / "checkpoints" / domain / name
+def checkpoint_directory(domain: str, identity: str) -> Path:
+    """One checkpoint."""
+    return home() / "checkpoints" / domain / identity
 
 
-def training_directory(domain: str, name: str) -> Path:
-    """The state of a training that is going on, or was killed; gone when it has ended well."""
-    return home() / "training" / domain / name
+def training_directory(domain: str, identity: str) -> Path:
+    """The state of a training that is going on, or was killed; gone when its checkpoint is there."""
+    return home() / "training" / domain / identity
 
 
-def results_directory(domain: str) -> Path:
-    """The result records of a domain."""
-    return home() / "results" / domain
+def results_directory(domain: str, identity: str) -> Path:
+    """One evaluation."""
+    return home() / "results" / domain / identity
+
+
+def studies_directory(domain: str) -> Path:
+    """Tables and figures of a domain's studies, a folder each."""
+    return home() / "studies" / domain
 
 
 def report_directory(domain: str) -> Path:
@@ -139,7 +154,7 @@ def prepare_home() -> Path:
             pass
         settings = dagster_home() / "dagster.yaml"
         if not settings.exists():
-            write_atomically(settings, DAGSTER_YAML.encode())
+            write_file(settings, DAGSTER_YAML.encode())
     except OSError as error:
         raise ValueError(
             f"{path} can't be used to keep data, models and results ({error.strerror or error}): "
@@ -157,31 +172,6 @@ def require_free_space(path: Path, needed: int = MINIMUM_FREE_BYTES) -> None:
             f"Only {free / 2**30:.2f} GiB are free on the disk of {path}, and at least "
             f"{needed / 2**30:.2f} GiB are needed: free some, or point {HOME_VARIABLE} to another disk."
         )
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Let `data` take the place of a local file: a reader sees the old bytes or the new ones.
-
-    Raises:
-        ValueError: if it can't be written, a full disk included; the old file stays.
-    """
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        partial = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.chmod(0o666 & ~_umask())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"{path} can't be written ({error.strerror or error}): see that its disk has room and its folder is "
-            f"writable, or point {HOME_VARIABLE} elsewhere."
-        ) from error
 
 
 @contextmanager
@@ -205,7 +195,7 @@ def domain_lock(domain: str, run_id: str | None = None) -> Iterator[None]:
             f"Domain {domain!r} is being worked on by {_read_holder(holder)}: wait until that has ended, or stop it."
         ) from None
     try:
-        write_atomically(holder, json.dumps({"pid": os.getpid(), "run": run_id}).encode())
+        write_file(holder, json.dumps({"pid": os.getpid(), "run": run_id}).encode())
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -219,10 +209,3 @@ def _read_holder(path: Path) -> str:
         return "another process"
     run = f" (Dagster run {holder['run']})" if holder["run"] else ""
     return f"process {holder['pid']}{run}"
-
-
-def _umask() -> int:
-    """The process's mask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,10 +1,16 @@
 """How values go from one asset to the next: `<base>/<asset>/<partition>`, tables as Parquet, records as JSON.
 
-Belongs here: paths, whole-or-nothing writes, clear errors for what isn't there. Not here: what the tables
-hold (`assets/amazon/`), and checkpoints, which are directories, handed on as records (`provenance.py`).
+Belongs here: paths, whole-or-nothing writes, clear errors for what isn't there. Not here: what the tables hold
+(`assets/amazon/`), and checkpoints, which are directories, handed on as records (`checkpoints.py`).
+
+Three kinds of value: a frame is one Parquet file; tables that travel together, a pydantic model with frames among its
+fields, are a directory, a Parquet file for each frame and `facts.json` for the other fields and the files' digests; a
+record, any other pydantic model, is one JSON file.
 """
 
+import hashlib
 import io
+import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +27,12 @@ from dagster import (
     TableSchema,
     UPathIOManager,
 )
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr
 from upath import UPath
 
 from assets.workspace import home
+
+FACTS = "facts.json"
 
 
 class FileIOManager(ConfigurableIOManager, UPathIOManager):
@@ -56,38 +64,44 @@ class FileIOManager(ConfigurableIOManager, UPathIOManager):
         """Where the files lie unless `base` says otherwise."""
 
     @abstractmethod
-    def encode(self, context: OutputContext, value: Any) -> bytes:
-        """The file's bytes; TypeError if the asset returned something else than it should."""
+    def encode(self, context: OutputContext, value: Any) -> dict[str, bytes]:
+        """The files by name ("" is the path itself); TypeError if the asset returned something else than it should."""
 
     @abstractmethod
-    def decode(self, context: InputContext, data: bytes) -> Any:
-        """The value again; ValueError if the bytes are damaged."""
+    def decode(self, context: InputContext, path: UPath) -> Any:
+        """The value again; ValueError if it is damaged."""
 
     def dump_to_path(self, context: OutputContext, obj: Any, path: UPath) -> None:
-        """Write the file whole or not at all: by renaming on a local disk, in one put on object storage."""
-        data = self.encode(context, obj)
-        if path.protocol in ("", "file", "local"):
-            home.write_atomically(Path(path.path), data)
+        """Write all or nothing: by renaming on a local disk; on object storage in one put, `facts.json` last."""
+        from models.files import staged_directory, write_file
+
+        files = self.encode(context, obj)
+        local = path.protocol in ("", "file", "local")
+        if not local:
+            for name, data in files.items():
+                (path / name if name else path).write_bytes(data)
+        elif "" in files:
+            write_file(Path(path.path), files[""])
         else:
-            path.write_bytes(data)
+            with staged_directory(Path(path.path)) as staged:
+                for name, data in files.items():
+                    (staged / name).write_bytes(data)
 
     def load_from_path(self, context: InputContext, path: UPath) -> Any:
-        """Read the file.
+        """Read the value.
 
         Raises:
             FileNotFoundError: if the asset was never materialised for this partition.
-            ValueError: if the file is damaged.
+            ValueError: if a file is damaged.
         """
         asset = context.asset_key.to_user_string()
         partition = f" for partition {path.stem}" if context.has_asset_partitions else ""
         remedy = f"materialise {asset}{partition} first"
         try:
-            data = path.read_bytes()
+            return self.decode(context, path)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{asset} is missing, there is no {path}: {remedy}.") from error
-        try:
-            return self.decode(context, data)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise ValueError(f"{path} can't be read as {asset}: {error}. To make it anew, {remedy}.") from error
 
 
@@ -100,20 +114,15 @@ class ParquetIOManager(FileIOManager):
         """The home's tables."""
         return home.tables_directory()
 
-    def encode(self, context: OutputContext, value: Any) -> bytes:
+    def encode(self, context: OutputContext, value: Any) -> dict[str, bytes]:
         """A frame as Parquet."""
         if not isinstance(value, pl.DataFrame):
             raise TypeError(_wrong_type(context, "a polars DataFrame", value))
-        buffer = io.BytesIO()
-        value.write_parquet(buffer, compression="zstd")
-        return buffer.getvalue()
+        return {"": _parquet(value)}
 
-    def decode(self, context: InputContext, data: bytes) -> pl.DataFrame:  # noqa: ARG002
+    def decode(self, context: InputContext, path: UPath) -> pl.DataFrame:  # noqa: ARG002
         """A frame from Parquet."""
-        try:
-            return pl.read_parquet(io.BytesIO(data))
-        except pl.exceptions.PolarsError as error:
-            raise ValueError(str(error)) from error
+        return _frame(path.read_bytes())
 
     def get_metadata(self, context: OutputContext, obj: Any) -> dict[str, Any]:  # noqa: ARG002
         """Row count and schema, in Dagster's standard keys."""
@@ -121,31 +130,80 @@ class ParquetIOManager(FileIOManager):
         return {"dagster/row_count": obj.height, "dagster/column_schema": TableSchema(columns)}
 
 
+class TablesIOManager(FileIOManager):
+    """Tables that travel together as a directory. The consumer's annotation says which model is read."""
+
+    extension: ClassVar[str] = ""  # type: ignore[misc]
+
+    def default_base(self) -> Path:
+        """The home's tables."""
+        return home.tables_directory()
+
+    def encode(self, context: OutputContext, value: Any) -> dict[str, bytes]:
+        """Each frame as Parquet, and the facts, which come last."""
+        if not isinstance(value, BaseModel):
+            raise TypeError(_wrong_type(context, "a pydantic model of frames", value))
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        frames = {name: field for name, field in fields.items() if isinstance(field, pl.DataFrame)}
+        files = {f"{name}.parquet": _parquet(frame) for name, frame in frames.items()}
+        facts = {
+            "values": value.model_dump(mode="json", exclude=set(frames)),
+            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        }
+        return {**files, FACTS: json.dumps(facts, indent=2).encode()}
+
+    def decode(self, context: InputContext, path: UPath) -> BaseModel:
+        """A model of the type that the input is annotated with, its files as they were written."""
+        facts = json.loads((path / FACTS).read_bytes())
+        frames = {}
+        for name, sha256 in facts["sha256"].items():
+            data = (path / name).read_bytes()
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise ValueError(f"{name} is not the file that was written with {FACTS}")
+            frames[name.removesuffix(".parquet")] = _frame(data)
+        return _record_type(context).model_validate({**facts["values"], **frames})
+
+    def get_metadata(self, context: OutputContext, obj: Any) -> dict[str, Any]:  # noqa: ARG002
+        """The rows of each table."""
+        frames = ((name, getattr(obj, name)) for name in type(obj).model_fields)
+        return {f"rows_{name}": frame.height for name, frame in frames if isinstance(frame, pl.DataFrame)}
+
+
 class RecordIOManager(FileIOManager):
     """Pydantic models as JSON. The consumer's annotation says which model is read."""
 
-    extension: ClassVar[str] = ".json"  # type: ignore[misc]  # an annotated field would be Dagster config
+    extension: ClassVar[str] = ".json"  # type: ignore[misc]
 
     def default_base(self) -> Path:
         """The home's records."""
         return home.records_directory()
 
-    def encode(self, context: OutputContext, value: Any) -> bytes:
+    def encode(self, context: OutputContext, value: Any) -> dict[str, bytes]:
         """A model as JSON."""
         if not isinstance(value, BaseModel):
             raise TypeError(_wrong_type(context, "a pydantic model", value))
-        return (value.model_dump_json(indent=2) + "\n").encode()
+        return {"": (value.model_dump_json(indent=2) + "\n").encode()}
 
-    def decode(self, context: InputContext, data: bytes) -> BaseModel:
+    def decode(self, context: InputContext, path: UPath) -> BaseModel:
         """A model of the type that the input is annotated with."""
-        try:
-            return _record_type(context).model_validate_json(data)
-        except ValidationError as error:
-            raise ValueError(str(error)) from error
+        return _record_type(context).model_validate_json(path.read_bytes())
 
     def get_metadata(self, context: OutputContext, obj: Any) -> dict[str, Any]:  # noqa: ARG002
         """The record itself, to be read in the UI."""
         return {"record": MetadataValue.json(obj.model_dump(mode="json"))}
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _frame(data: bytes) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(io.BytesIO(data))
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(str(error)) from error
 
 
 def _wrong_type(context: OutputContext, wanted: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The data's part of the report: statistics beside published counts, what filters left, quarantine, checks.
+"""The data's part of the report: raw files, statistics beside published counts, what filters left, quarantine, checks.
 
 Belongs here: naming and formatting what the data stage handed over. Not here: counting it (the floor above), the
 figure (`figures.py`), the published counts themselves (`paper.py`).
@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Any
 
 from evaluation import paper
+from evaluation.protocols import Split
 from evaluation.report.labels import percent
 
 STATISTICS = {
@@ -31,6 +32,7 @@ STATISTICS = {
         "history_length_max": "longest",
         "tied_share": "neighbours at the same time",
         "same_day_share": "neighbours on the same day",
+        "test_on_validation_day_share": "test targets bought on the day of the validation target",
         "repeat_share": "repeated purchases",
     },
     "Items": {
@@ -38,6 +40,7 @@ STATISTICS = {
         "popularity_gini": "Gini of popularity",
         "top_1_percent_share": "the top 1 % have",
         "top_10_percent_share": "the top 10 % have",
+        "share_of_items_with_text": "items with text",
     },
     "Split": {
         "validation_from": "validation from",
@@ -52,7 +55,7 @@ STATISTICS = {
         "users_in_no_split": "users in no part",
     },
 }
-"""Group -> name in `dataset_statistics` -> name for readers, in the report's order."""
+"""Group -> name among the statistics -> name for readers, in the report's order; others follow under their own."""
 
 IMPOSSIBLE = " †"
 """Stands behind published counts that can't be right (`paper.DatasetCounts.possible`)."""
@@ -68,12 +71,28 @@ class Check:
     critical: bool
     observed: str
 
+    @property
+    def outcome(self) -> str:
+        """In a word."""
+        return "passed" if self.passed else "failed" if self.critical else "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A file that the data was read from: what it holds, and its address, its path, or how it was made."""
+
+    part: str
+    origin: str
+    sha256: str
+    bytes: int
+
 
 @dataclass(frozen=True, slots=True)
 class DataQuality:
-    """What became of the raw reviews on their way into the splits; what isn't given isn't shown.
+    """What the data was made from, and what became of it on its way into the splits; what isn't given isn't shown.
 
     Attributes:
+        files: the raw files.
         steps: what each filter left: "name", "interactions", "users", "items"; the first is what was read.
         lines: of the reviews' file, quarantined ones included.
         quarantine: reason -> lines set aside; empty where there were none, None where that isn't known.
@@ -81,6 +100,7 @@ class DataQuality:
         data_docs: where Great Expectations' pages are.
     """
 
+    files: Sequence[RawFile] = ()
     steps: Sequence[Mapping[str, Any]] = ()
     lines: int | None = None
     quarantine: Mapping[str, int] | None = None
@@ -88,14 +108,12 @@ class DataQuality:
     data_docs: str | None = None
 
 
-def statistics_table(
-    statistics: Mapping[str, Any], domain: str, steps: Sequence[Mapping[str, Any]] = ()
-) -> list[dict[str, str]]:
-    """Every single value as a row of texts, with a column for each source that published counts of the domain.
+def statistics_table(statistics: Mapping[str, Any], steps: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, str]]:
+    """Every single value as a row of texts, with a column for each source that published counts of this data.
 
     What a source counted before any filter stands in rows of its own, beside ours of the first of `steps`.
     """
-    sources = paper.published_counts(domain)
+    sources = paper.published_counts(statistics, steps[0] if steps else {})
     columns = [source.label for source in sources]
     return [
         {
@@ -108,17 +126,19 @@ def statistics_table(
     ]
 
 
-def data_section(statistics: Mapping[str, Any], domain: str, quality: DataQuality) -> dict[str, Any]:
+def data_section(statistics: Mapping[str, Any], split: Split, quality: DataQuality) -> dict[str, Any]:
     """What the template `data.html.jinja` shows, but for the figure."""
-    sources = paper.published_counts(domain)
+    read = quality.steps[0] if quality.steps else {}
+    sources = paper.published_counts(statistics, read)
     return {
+        "split": split.words(),
+        "files": quality.files,
         "groups": _groups(statistics, sources, quality.steps),
-        "sources": [{"label": source.label, "text": source.source} for source in sources],
-        "impossible": any(not source.possible for source in sources),
+        "sources": sources,
         "core": paper.CORE,
-        "steps": _steps(quality.steps),
-        "quarantine": _quarantine(quality),
-        "checks": _checks(quality.checks),
+        "steps": [{**step, "share": step["interactions"] / max(read["interactions"], 1)} for step in quality.steps],
+        "quarantine": None if quality.quarantine is None else _quarantine(quality.quarantine, quality.lines),
+        "checks": sorted(quality.checks, key=lambda check: (check.passed, not check.critical)),
         "data_docs": quality.data_docs,
     }
 
@@ -127,96 +147,45 @@ def _groups(
     statistics: Mapping[str, Any], sources: Sequence[paper.DatasetCounts], steps: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Title and rows of each group; those of the first, the sizes, have the published counts beside them."""
+    named = {name for labels in STATISTICS.values() for name in labels}
+    single = {name: value for name, value in statistics.items() if isinstance(value, str | int | float)}
+    others = {name: name.replace("_", " ") for name in single if name not in named}
     groups = []
-    for title, labels in STATISTICS.items():
+    for title, labels in {**STATISTICS, "Besides": others}.items():
         compared = sources if title == "Size" else ()
-        rows = _as_read(compared, steps) + [
-            {
-                "name": text,
-                "ours": _value(name, statistics[name]),
-                "published": [_published(source, name, "kept") for source in compared],
+        shown = {(name, "kept"): (text, _value(name, single[name])) for name, text in labels.items() if name in single}
+        if any(source.stage == "read" for source in compared):  # somebody published what there was before any filter
+            read = {
+                (name, "read"): (f"{name} as read", f"{steps[0][name]:,}" if steps else "")
+                for name in ("users", "items", "interactions")
             }
-            for name, text in labels.items()
-            if name in statistics
+            shown = read | shown
+        rows = [
+            {"name": text, "ours": ours, "published": [_published(source, *counted) for source in compared]}
+            for counted, (text, ours) in shown.items()
         ]
         if rows:
             groups.append({"title": title, "columns": [source.label for source in compared], "rows": rows})
     return groups
 
 
-def _as_read(sources: Sequence[paper.DatasetCounts], steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What there was before any filter, where somebody published it."""
-    if all(source.stage != "read" for source in sources):
-        return []
-    return [
-        {
-            "name": f"{name} as read",
-            "ours": f"{steps[0][name]:,}" if steps else "",
-            "published": [_published(source, name, "read") for source in sources],
-        }
-        for name in ("users", "items", "interactions")
-    ]
-
-
-def _published(source: paper.DatasetCounts, name: str, stage: paper.Stage) -> str:
+def _published(source: paper.DatasetCounts, name: str, stage: str) -> str:
     if source.stage != stage or name not in source.counts:
         return ""
     return f"{source.counts[name]:,}" + ("" if source.possible else IMPOSSIBLE)
 
 
 def _value(name: str, value: str | float) -> str:
-    if isinstance(value, float):
-        return percent(value, 3 if name == "density" else 1) if _is_share(name) else f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else value
+    if not isinstance(value, float):
+        return value if isinstance(value, str) else f"{value:,}"
+    if name == "density" or "share" in name.split("_"):
+        return percent(value, 3 if name == "density" else 1)
+    return f"{value:,.4g}"
 
 
-def _is_share(name: str) -> bool:
-    return name == "density" or name.endswith("share")
-
-
-def _steps(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    rows = []
-    for step in steps:
-        share = percent(step["interactions"] / max(steps[0]["interactions"], 1), 1)
-        counts = [f"{step[name]:,}" for name in ("interactions", "users", "items")]
-        rows.append({"name": step["name"], "cells": [counts[0], share, *counts[1:]]})
-    return rows
-
-
-def _quarantine(quality: DataQuality) -> dict[str, Any] | None:
-    if quality.quarantine is None:
-        return None
-    total = sum(quality.quarantine.values())
-    of_all = "" if quality.lines is None else f" of {quality.lines:,}"
-    share = "" if not quality.lines else f" ({percent(total / quality.lines, 3)})"
-    reasons = sorted(quality.quarantine.items(), key=lambda reason: -reason[1])
-    return {
-        "words": f"{total:,}{of_all} lines{share}",
-        "rows": [{"reason": reason, "lines": f"{lines:,}"} for reason, lines in reasons],
-    }
-
-
-def _checks(checks: Sequence[Check]) -> dict[str, Any] | None:
-    if not checks:
-        return None
-    worst_first = sorted(checks, key=lambda check: (check.passed, not check.critical))
-    passed = sum(check.passed for check in checks)
-    return {
-        "words": f"{passed} of {len(checks)} passed",
-        "open": passed < len(checks),
-        "rows": [
-            {
-                "asset": check.asset,
-                "name": check.name.replace("_", " "),
-                "outcome": _outcome(check),
-                "observed": check.observed,
-            }
-            for check in worst_first
-        ],
-    }
-
-
-def _outcome(check: Check) -> str:
-    if check.passed:
-        return "passed"
-    return "failed" if check.critical else "warning"
+def _quarantine(reasons: Mapping[str, int], lines: int | None) -> dict[str, Any]:
+    total = sum(reasons.values())
+    of_all = "" if lines is None else f" of {lines:,}"
+    share = f" ({percent(total / lines, 3)})" if lines else ""
+    most_first = dict(sorted(reasons.items(), key=lambda reason: -reason[1]))
+    return {"words": f"{total:,}{of_all} lines{share}", "reasons": most_first}

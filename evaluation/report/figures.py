@@ -1,7 +1,7 @@
 """Figures of results, training and data: bars with intervals, curves, small multiples; as SVG or PNG.
 
 Belongs here: drawing what records and statistics hold. Not here: computing any of it, or the page around it
-(`report.py`).
+(`page.py`).
 
 Matplotlib's object interface only: no pyplot, no global state, and the same input gives the same bytes.
 """
@@ -9,6 +9,7 @@ Matplotlib's object interface only: no pyplot, no global state, and the same inp
 import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,56 +17,43 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, MultipleLocator, NullLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter, StrMethodFormatter
 
-from evaluation.records import ResultRecord
-from evaluation.report.labels import METRIC_LABELS, TERM_LABELS, colour, label, ordered
+from evaluation.metrics import METRIC_LABELS
+from evaluation.records import ResultRecord, Stage
+from evaluation.report.labels import NO_CURVE, TERM_LABELS, colour, label, ordered
+from evaluation.significance import number
 
-INK, FAINT, PAPER = "#22272f", "#d5dae1", "#ffffff"
+STYLE: Any = mpl.rc_params_from_file(Path(__file__).with_name("figures.mplstyle"), use_default_template=False)
+INK, FAINT, PAPER = STYLE["text.color"], STYLE["grid.color"], "#ffffff"
 """Text and lines, grids, background. The report replaces the first two by the page's own colours."""
 
 TERM_COLOURS = ("#2b7bba", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c939e")
 _CUTS = {"validation_from": TERM_COLOURS[4], "test_from": TERM_COLOURS[1]}
-_NOT_TERMS = {"step", "epoch", "seconds", "ndcg_at_10"}
 WIDTH = 10.4
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "svg.fonttype": "none",
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.7,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-}
 
 
-def bar_chart(records: Sequence[ResultRecord]) -> Figure:
+def bar_chart(records: Sequence[ResultRecord], metrics: Sequence[str] = tuple(METRIC_LABELS)) -> Figure:
     """One panel a metric, one bar a recommender, with its 95 % interval; all records are of one protocol."""
     shown = ordered(records)
     places = np.arange(len(shown))[::-1]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2 * (0.75 + 0.27 * len(shown))), layout="constrained")
-        axes = figure.subplots(2, 3, sharey=True, gridspec_kw={"hspace": 0.08})
-        for panel, (metric, title) in zip(axes.flat, METRIC_LABELS.items(), strict=True):
-            _bars(panel, shown, places, metric)
-            panel.set_title(title)
+        rows = -(-len(metrics) // 3)
+        figure = Figure(figsize=(WIDTH, rows * (0.75 + 0.27 * len(shown))), layout="constrained")
+        axes = figure.subplots(rows, 3, sharey=True, squeeze=False, gridspec_kw={"hspace": 0.08})
+        for panel, metric in zip(axes.flat, metrics, strict=True):
+            reach = max([1e-9, *(interval.high for record in shown if (interval := record.metrics[metric]))])
+            for place, record in zip(places, shown, strict=True):
+                interval = record.metrics[metric]
+                if interval is None:
+                    panel.text(0.03 * reach, place, "not known", va="center", fontsize=8.5, style="italic")
+                    continue
+                panel.barh(place, interval.mean, height=0.66, color=colour(record.recommender))
+                error = np.array([[interval.mean - interval.low], [interval.high - interval.mean]]).clip(min=0.0)
+                panel.errorbar(interval.mean, place, xerr=error, fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.5)
+                panel.text(interval.high + 0.03 * reach, place, number(interval.mean), va="center", fontsize=8.5)
+            panel.set_xlim(0, 1.24 * reach)
+            panel.set_title(METRIC_LABELS[metric])
             panel.grid(axis="y", visible=False)
             panel.spines["bottom"].set_visible(False)
             panel.set_yticks(places, [label(record.recommender) for record in shown])
@@ -73,35 +61,33 @@ def bar_chart(records: Sequence[ResultRecord]) -> Figure:
     return figure
 
 
-def training_curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
-    """Left, the loss and its terms over the steps; right, the validation NDCG@10 with its best point.
+def training_curves(stages: Mapping[str, Stage]) -> Figure:
+    """A panel for each loss term over the steps, and one for the validation NDCG@10 with its best point.
 
-    Args:
-        history: `TrainingOutcome.history`; a point may lack some terms.
-        title: the recommender's name.
+    Several stages stand one after another, divided by upright lines. A term's values are drawn faint, and their moving
+    average (`_smoothed`) on top. The loss itself, the weighted sum of the terms, isn't drawn.
 
     Raises:
         ValueError: if there is no point to draw.
     """
-    if not history:
-        raise ValueError(f"{title} has no training history, so there is no curve to draw.")
-    terms = [name for name in dict.fromkeys(key for point in history for key in point) if name not in _NOT_TERMS]
+    points = [point for stage in stages.values() for point in stage.curve]
+    if not points:
+        raise ValueError("There is no training curve to draw: no stage has a point.")
+    terms = [name for name in dict.fromkeys(key for point in points for key in point) if name not in NO_CURVE]
+    titles = {term: TERM_LABELS.get(term, term) for term in terms} | {"ndcg_at_10": "validation NDCG@10"}
+    rows = -(-len(titles) // 5)
+    columns = -(-len(titles) // rows)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.6))
-        left, right = figure.add_axes((0.05, 0.19, 0.41, 0.69)), figure.add_axes((0.62, 0.19, 0.37, 0.69))
-        left.set_title(f"{title}: loss")
-        for place, name in enumerate(sorted(terms, key=lambda name: name != "loss")):
-            steps, values = _series(history, name)
-            tint, weight = TERM_COLOURS[place % len(TERM_COLOURS)], 2.2 if name == "loss" else 1.4
-            left.plot(steps, values, label=TERM_LABELS.get(name, name), color=tint, linewidth=weight)
-        _log_if_wide(left, history, terms)
-        left.legend(loc="upper left", bbox_to_anchor=(1.0, 1.04), handlelength=1.3)
-        right.set_title("Validation NDCG@10")
-        _validation(right, history)
-        for panel in (left, right):
+        figure = Figure(figsize=(WIDTH, 0.3 + 1.6 * rows), layout="constrained")
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for panel in panels[len(titles) :]:
+            panel.remove()
+        for panel, (name, words) in zip(panels, titles.items(), strict=False):
+            panel.set_title(words)
+            _curve(panel, stages, name)
+            panel.xaxis.set_major_locator(MaxNLocator(9 - columns, integer=True))
+            panel.yaxis.set_major_locator(MaxNLocator(5))
             panel.set_xlabel("optimiser step")
-            panel.set_xlim(left=0)
-            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
 
 
@@ -116,7 +102,10 @@ def dataset_panels(statistics: Mapping[str, Any]) -> Figure:
         ValueError: if one of the mappings is missing or empty.
     """
     names = ("history_length_histogram", "popularity_curve", "interactions_a_month", "rating_histogram")
-    lengths, shares, months, ratings = (_mapping(statistics, name) for name in names)
+    for name in names:
+        if not isinstance(statistics.get(name), Mapping) or not any(statistics[name].values()):
+            raise ValueError(f"The data's statistics lack {name!r}: compute them again.")
+    lengths, shares, months, ratings = (statistics[name] for name in names)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
         axes = figure.subplots(2, 2, width_ratios=(1.35, 1), gridspec_kw={"hspace": 0.08})
@@ -147,27 +136,44 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def curve_png(history: Sequence[Mapping[str, float]], name: str) -> bytes:
-    """`training_curves` as PNG, for a UI that shows no SVG."""
-    return png(training_curves(history, label(name)))
+def _curve(panel: Axes, stages: Mapping[str, Stage], name: str) -> None:
+    """One number of all stages, each stage's steps after those of the stages before."""
+    best: tuple[float, float] | None = None
+    start = 0
+    for stage_name, stage in stages.items():
+        points = [point for point in stage.curve if name in point]
+        steps, values = [start + point["step"] for point in points], [point[name] for point in points]
+        if start:
+            panel.axvline(start, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        if len(stages) > 1:
+            where = panel.get_xaxis_transform()
+            panel.text(start, 1.0, f" {stage_name}", transform=where, fontsize=7.5, va="top", color=INK)
+        start += max(stage.steps, *(int(point["step"]) for point in stage.curve), 0)
+        if name == "ndcg_at_10":
+            panel.plot(steps, values, color=TERM_COLOURS[2], marker="o", markersize=3.5)
+            if values:  # the last stage's best weights are those that were kept
+                best = (max(values), steps[int(np.argmax(values))])
+        else:
+            panel.plot(steps, values, color=TERM_COLOURS[0], linewidth=0.8, alpha=0.35)
+            panel.plot(steps, _smoothed(values), color=TERM_COLOURS[0])
+    panel.set_xlim(0, max(start, 1))
+    if best:
+        value, step = best
+        panel.plot(step, value, "o", color=TERM_COLOURS[1], markersize=7, clip_on=False)
+        side = "right" if 2 * step >= start else "left"  # a best at either end stays within the figure
+        panel.annotate(f"best {number(value)}", (step, value), xytext=(0, 8), textcoords="offset points", ha=side)
+        panel.set_ylim(0, 1.25 * max(value, 1e-9))
+    elif name == "ndcg_at_10":
+        panel.text(0.5, 0.5, "not validated while training", ha="center", transform=panel.transAxes)
 
 
-def dataset_figure(statistics: Mapping[str, Any]) -> bytes:
-    """`dataset_panels` as PNG, for a UI that shows no SVG."""
-    return png(dataset_panels(statistics))
-
-
-def _bars(panel: Axes, records: Sequence[ResultRecord], places: np.ndarray, metric: str) -> None:
-    means = np.array([record.metrics[metric]["mean"] for record in records])
-    lows = np.array([record.metrics[metric]["low"] for record in records])
-    highs = np.array([record.metrics[metric]["high"] for record in records])
-    panel.barh(places, means, height=0.66, color=[colour(record.recommender) for record in records])
-    errors = np.stack([means - lows, highs - means]).clip(min=0.0)
-    panel.errorbar(means, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.5)
-    reach = max(float(highs.max()), 1e-9)
-    for place, mean, high in zip(places, means, highs, strict=True):
-        panel.text(high + 0.03 * reach, place, f"{mean:.4f}", va="center", fontsize=8.5)
-    panel.set_xlim(0, 1.24 * reach)
+def _smoothed(values: Sequence[float]) -> np.ndarray:
+    """The moving average over a twentieth of the points, 3 at least; narrower at both ends, so that nothing shifts."""
+    half = max(1, len(values) // 40)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    reach = np.minimum(half, np.minimum(places, len(values) - 1 - places))
+    return (sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1)
 
 
 def _histogram(panel: Axes, counts: Mapping[str, int]) -> None:
@@ -235,42 +241,3 @@ def _ratings(panel: Axes, counts: Mapping[str, int]) -> None:
     _counted(panel, "interactions")
     panel.set_xlim(-0.5 - spare, len(counts) - 0.5 + spare)
     panel.set_ylim(top=1.14 * max(counts.values()))
-
-
-def _mapping(statistics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    values = statistics.get(name)
-    if not isinstance(values, Mapping) or not any(values.values()):
-        raise ValueError(f"The dataset's statistics lack {name!r}: materialise `dataset_statistics` again.")
-    return values
-
-
-def _series(history: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
-    points = [point for point in history if name in point]
-    return [point["step"] for point in points], [point[name] for point in points]
-
-
-def _log_if_wide(panel: Axes, history: Sequence[Mapping[str, float]], terms: Sequence[str]) -> None:
-    """A logarithmic axis where terms of different sizes would flatten each other."""
-    values = np.array([point[name] for point in history for name in terms if name in point])
-    if values.size and values.min() > 0 and values.max() > 20 * values.min():
-        panel.set_yscale("log")
-        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        panel.yaxis.set_minor_locator(NullLocator())
-
-
-def _validation(panel: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    steps, values = _series(history, "ndcg_at_10")
-    if not values:
-        panel.text(0.5, 0.5, "not validated while training", ha="center", transform=panel.transAxes)
-        return
-    panel.plot(steps, values, color=TERM_COLOURS[2], marker="o", markersize=3.5)
-    best = int(np.argmax(values))
-    panel.plot(steps[best], values[best], "o", color=TERM_COLOURS[1], markersize=7)
-    panel.annotate(
-        f"best {values[best]:.4f}",
-        (steps[best], values[best]),
-        xytext=(0, 8),
-        textcoords="offset points",
-        ha="right" if 2 * best >= len(values) else "left",  # a best at either end stays within the figure
-    )
-    panel.set_ylim(0, 1.22 * max(*values, 1e-9))

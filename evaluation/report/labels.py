@@ -1,64 +1,59 @@
-"""How recommenders, metrics and numbers are named, ordered and coloured wherever results are shown.
+"""How recommenders and numbers are named, ordered and coloured wherever results are shown.
 
 Belongs here: what tables, figures and the report share, so that a recommender looks the same in all of them.
 Not here: the tables, figures and the report.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING
 
 from evaluation.records import ResultRecord
 
-METRIC_LABELS = {
-    "hr_at_1": "HR@1",
-    "hr_at_5": "HR@5",
-    "hr_at_10": "HR@10",
-    "ndcg_at_5": "NDCG@5",
-    "ndcg_at_10": "NDCG@10",
-    "mrr": "MRR",
-}
+if TYPE_CHECKING:
+    from models.declaration import Declaration
 
 TERM_LABELS = {"ce": "L_ce", "cos": "D_cos", "norm": "D_norm", "ms": "L_ms", "kl": "KL", "teacher_ce": "teacher's L_ce"}
-"""The loss terms of `models.slmrec.distillation` as the paper writes them; other terms keep their names."""
+"""The loss terms as the paper writes them; other terms keep their names."""
 
-RECOMMENDERS = {
-    "popularity": ("Popularity", "#8c939e"),
-    "item_knn": ("Item-kNN", "#b5a642"),
-    "caser": ("Caser", "#88ccee"),
-    "gru4rec": ("GRU4Rec", "#6699cc"),
-    "bert4rec": ("BERT4Rec", "#44aa99"),
-    "sasrec": ("SASRec", "#2b7bba"),
-    "hgn": ("HGN", "#999933"),
-    "lightsans": ("LightSANs", "#ddcc77"),
-    "s3rec": ("S3-Rec", "#aa4499"),
-    "duorec": ("DuoRec", "#cc6677"),
-    "maerec": ("MAERec", "#882255"),
-    "open_p5": ("Open-P5", "#661100"),
-    "teacher": ("Teacher (E4SRec)", "#e69f00"),
-    "student": ("Student (SLMRec)", "#009e73"),
-    "online_student": ("Online student", "#56b4e9"),
-    "quantized_student": ("Quantised student", "#cc79a7"),
-    "pruned_student": ("Pruned student", "#d55e00"),
-}
-"""Short name -> label and colour, in the order of tables. Colours from Okabe & Ito's and Tol's palettes for
-the colour-blind; the four of the main table differ in lightness too."""
+NO_CURVE = {"step", "epoch", "seconds", "loss", "ndcg_at_10"}
+"""What else stands in a training's points. The loss is left out: it is the terms' weighted sum."""
 
-_OTHER_COLOUR = "#777777"
+
+@cache
+def declarations() -> "Mapping[str, Declaration]":
+    """Name -> declaration of every recommender. They are imported here: they bring torch with them."""
+    from models.baselines import declared
+    from models.slmrec.student import STUDENT
+    from models.slmrec.teacher import TEACHER
+
+    return {**declared(), **{one.name: one for one in (TEACHER, STUDENT)}}
 
 
 def label(recommender: str) -> str:
-    """The name for readers; another model keeps its own."""
-    return RECOMMENDERS[recommender][0] if recommender in RECOMMENDERS else recommender.replace("_", " ")
+    """The name for readers; of one that isn't declared, the words of its own: a champion, a study's row with its seed.
+
+    >>> [label(name) for name in ("sasrec", "champion", "ablation_study-no_kl-s1")]
+    ['SASRec', 'Champion', 'Ablation study: no kl, seed 1']
+    """
+    if declared := declarations().get(recommender):
+        return declared.label
+    study_row = re.sub(r"^(\w+)-(.+)-s(\d+)$", r"\1: \2, seed \3", recommender)
+    return capital(study_row.replace("_", " "))
 
 
 def colour(recommender: str) -> str:
     """The recommender's colour in every figure."""
-    return RECOMMENDERS[recommender][1] if recommender in RECOMMENDERS else _OTHER_COLOUR
+    declared = declarations().get(recommender)
+    return declared.colour if declared else "#777777"
 
 
 def ordered(records: Iterable[ResultRecord]) -> list[ResultRecord]:
-    """In the order of `RECOMMENDERS`, unknown ones after them by name."""
-    places = {name: place for place, name in enumerate(RECOMMENDERS)}
-    return sorted(records, key=lambda record: (places.get(record.recommender, len(places)), record.recommender))
+    """By year, then by name; those that aren't declared come last."""
+    known = declarations()
+    years = {name: declared.year for name, declared in known.items()}
+    return sorted(records, key=lambda record: (years.get(record.recommender, 9999), record.recommender))
 
 
 def by_protocol(records: Iterable[ResultRecord]) -> dict[str, list[ResultRecord]]:
@@ -67,17 +62,6 @@ def by_protocol(records: Iterable[ResultRecord]) -> dict[str, list[ResultRecord]
     for record in ordered(records):
         groups.setdefault(record.key, []).append(record)
     return dict(sorted(groups.items(), key=lambda item: (not item[0].startswith("full"), item[0])))
-
-
-def protocol_title(key: str) -> str:
-    """A protocol's key for readers.
-
-    >>> [protocol_title(key) for key in ("full", "sampled_1000_with_seen")]
-    ['Full ranking', '1 + 1,000 sampled candidates, seen items included']
-    """
-    kind, _, rest = key.partition("_")
-    seen = ", seen items included" if key.endswith("with_seen") else ""
-    return f"Full ranking{seen}" if kind == "full" else f"1 + {int(rest.split('_')[0]):,} sampled candidates{seen}"
 
 
 def duration(seconds: float) -> str:
@@ -94,15 +78,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def count(number: float) -> str:
+def count(whole: float) -> str:
     """A large count for readers.
 
     >>> [count(n) for n in (950, 12_101, 3_452_000, 6_631_000_000)]
     ['950', '12,101', '3.45 M', '6.63 B']
     """
-    if number >= 1e9:
-        return f"{number / 1e9:.2f} B"
-    return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number:,.0f}"
+    if whole >= 1e9:
+        return f"{whole / 1e9:.2f} B"
+    return f"{whole / 1e6:.2f} M" if whole >= 1e6 else f"{whole:,.0f}"
 
 
 def percent(share: float, decimals: int, sign: str = "-") -> str:
@@ -114,12 +98,22 @@ def percent(share: float, decimals: int, sign: str = "-") -> str:
     return f"{100 * share:{sign}.{decimals}f} %".replace("-", "−")
 
 
-def memory(number: int | None) -> str:
-    """Bytes for readers; a dash where unknown (None or 0).
+def memory(size: int | None) -> str:
+    """Bytes for readers; a dash where unknown.
 
     >>> [memory(n) for n in (None, 734_003_200, 5_368_709_120)]
     ['–', '700 MiB', '5.0 GiB']
     """
-    if not number:
+    if size is None:
         return "–"
-    return f"{number / 2**20:.0f} MiB" if number < 2**30 else f"{number / 2**30:.1f} GiB"
+    return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
+
+
+def capital(text: str) -> str:
+    """The text with a capital at its beginning, and all else as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def unbroken(text: str) -> str:
+    """The text without a place where a line may be broken."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")

@@ -1,42 +1,34 @@
 """The report of a domain, drawn from its result records: an HTML page that loads nothing, and a plain table.
 
-Belongs here: turning records into what the template shows. Not here: figures (`figures.py`), the section on the data
-(`data_section.py`) and on the studies (`study_section.py`), names and number formats (`labels.py`), the page's look
-(`templates/`), where the file lies.
+Belongs here: which records stand where, what is said of them, and how all parts come together. Not here: the parts on
+trainings (`training_section.py`), data (`data_section.py`) and studies (`study_section.py`), figures (`figures.py`),
+names and number formats (`labels.py`), the page's look and its tables (`templates/`), where the file lies.
 """
 
+import datetime as dt
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from evaluation import paper
-from evaluation.metrics import METRICS
-from evaluation.protocols import FILE_ORDER, LEAVE_ONE_OUT
+from evaluation.intervals import Interval
+from evaluation.metrics import HEADLINE, INEXACT, METRIC_LABELS, METRICS
 from evaluation.records import ResultRecord
-from evaluation.report import figures
+from evaluation.report import figures, labels
 from evaluation.report.data_section import DataQuality, data_section
-from evaluation.report.labels import (
-    METRIC_LABELS,
-    by_protocol,
-    colour,
-    count,
-    duration,
-    label,
-    memory,
-    ordered,
-    percent,
-    protocol_title,
-)
+from evaluation.report.labels import by_protocol, label, ordered, percent
 from evaluation.report.study_figures import study_figure
 from evaluation.report.study_section import study_section
+from evaluation.report.training_section import card, facts, flat, hardware_lines, stage_words
+from evaluation.significance import ComparisonTable, number, p_words, sentence
 from evaluation.studies import StudyRecord
 
-_HEADLINE = "ndcg_at_10"
 _MARKS = {"broken": " †", "edge": " ‡", "sound": "", "untested": ""}
 
 
@@ -44,28 +36,222 @@ def render_report(
     records: Sequence[ResultRecord],
     statistics: Mapping[str, Any],
     *,
-    domain: str,
+    made_on: dt.date,
+    comparisons: Sequence[ComparisonTable] = (),
     quality: DataQuality | None = None,
     links: Mapping[str, str] | None = None,
     studies: Sequence[StudyRecord] = (),
+    missing_studies: Sequence[str] = (),
+    studies_command: str = "",
 ) -> str:
     """The report as one HTML page: CSS and figures are inline, and nothing is fetched.
 
     Args:
-        records: of the domain, all recommenders and protocols.
-        statistics: the dataset's numbers by name; its mappings are drawn (`figures.dataset_panels`).
-        domain: the data's name.
-        quality: what became of the raw reviews: filters, quarantine, checks.
+        records: of one domain, all recommenders and protocols.
+        statistics: the data's numbers by name; its mappings are drawn (`figures.dataset_panels`).
+        comparisons: at most one a protocol.
         links: run id -> address in the Dagster or MLflow UI, for plain links.
-        studies: those that were made on this data; the page says how to make the others.
+        studies, missing_studies, studies_command: as of `study_section`.
 
     Raises:
-        ValueError: without records, with records of another domain, or where a table would mix protocols or
-            the page splits.
+        ValueError: without records, with records of several domains, or where a table would mix protocols or the
+            page splits.
     """
-    _check(records, domain)
-    groups = by_protocol(records)
-    singles = _one_each(records)
+    if not records:
+        raise ValueError("There are no results to report: judge the domain's recommenders first.")
+    if len(domains := sorted({record.domain for record in records})) > 1:
+        raise ValueError(f"A report shows the results of one domain, not of {', '.join(domains)}.")
+    _refuse_mixed_protocols(records)
+    quality, groups, links = quality or DataQuality(), by_protocol(records), links or {}
+    compared = {table.protocol: table for table in comparisons}
+    published = paper.published(paper.published_counts(statistics, quality.steps[0] if quality.steps else {}))
+    sections = [_protocol(group, published, compared.get(key)) for key, group in groups.items()]
+    first, singles = sections[0], list({record.recommender: record for record in ordered(records)}.values())
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            first=records[0],
+            made_on=made_on.isoformat(),
+            split=records[0].protocol.split,
+            scaled_down=[record for record in singles if record.training.scaled_down],
+            tiles=_tiles(first["records"], first["comparison"]),
+            sentences=comparison_sentences(first["records"], first["comparison"]),
+            protocols=sections,
+            sliced=[record for record in first["records"] if record.slices],
+            singles=singles,
+            trained=[record for record in singles if record.training.stages or record.training.settings],
+            curves={
+                record.recommender: _inline(
+                    figures.training_curves(record.training.stages), f"curve-{record.recommender}"
+                )
+                for record in singles
+                if any(stage.curve for stage in record.training.stages.values())
+            },
+            data=data_section(statistics, records[0].protocol.split, quality),
+            data_figure=_inline(figures.dataset_panels(statistics), "data"),
+            studies=study_section(studies, missing_studies, studies_command),
+            study_figures={study.name: _inline(study_figure(study), f"figure-{study.name}") for study in studies},
+            cards=[
+                card([record for record in records if record.recommender == one.recommender], links) for one in singles
+            ],
+        )
+    )
+
+
+def results_table(records: Sequence[ResultRecord], comparisons: Sequence[ComparisonTable] = ()) -> str:
+    """Recommender x metric for the terminal, one table a protocol, each under its protocol in words.
+
+    The best mean of each metric is starred; NDCG@10 comes with its 95 % interval. What is compared is said beneath.
+
+    Raises:
+        ValueError: if a table would mix protocols, or the tables of a domain splits.
+    """
+    _refuse_mixed_protocols(records)
+    compared, tables = {table.protocol: table for table in comparisons}, []
+    for key, group in by_protocol(records).items():
+        best, first = _best(group), group[0]
+        width = 2 + max(len("recommender"), *(len(label(record.recommender)) for record in group))
+        about = {
+            "data": f"{first.title} ({first.domain}){', synthetic data' if first.synthetic else ''}",
+            "protocol": f"{first.protocol.title()}. {first.protocol.words()}",
+            "users": f"{first.users:,}; items: {first.items:,}; *: the best",
+        }
+        lines = [
+            textwrap.fill(text, width=110, initial_indent=f"{name:<{width}}", subsequent_indent=" " * width)
+            for name, text in about.items()
+        ]
+        lines += ["", f"{'recommender':<{width}}" + "".join(f"{name:>8} " for name in METRIC_LABELS.values())]
+        lines[-1] += "  NDCG@10, 95 % interval"
+        for record in group:
+            cells = "".join(
+                f"{_mean(record.metrics[metric]):>8}{'*' if best[metric] == record.recommender else ' '}"
+                for metric in METRICS
+            )
+            lines.append(f"{label(record.recommender):<{width}}{cells}  {_interval(record.metrics[HEADLINE])}")
+        told = [f"{label(record.recommender)}: {'; '.join(notes)}." for record in group if (notes := _notes(record))]
+        told += comparison_sentences(group, compared.get(key))
+        lines += ["", *(textwrap.fill(text, width=110) for text in told)] if told else []
+        tables.append("\n".join(lines))
+    return "\n\n\n".join(tables)
+
+
+def _refuse_mixed_protocols(records: Sequence[ResultRecord]) -> None:
+    """One key is one table, under one protocol; the split isn't in the key, and is the same in all tables."""
+    words: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        words.setdefault((record.domain, record.key), set()).add(record.protocol.words())
+        words.setdefault((record.domain, "the split"), set()).add(record.protocol.split.words())
+    for (domain, key), found in words.items():
+        if len(found) > 1:
+            raise ValueError(
+                f"The results of {domain!r} were measured under different protocols, and no table may mix them "
+                f"({key}: {'; '.join(sorted(found))}): judge all recommenders again."
+            )
+
+
+def _tiles(group: Sequence[ResultRecord], table: ComparisonTable | None) -> list[dict[str, str]]:
+    """What the first protocol says, in at most three numbers, each with its 95 % interval."""
+    by_name = {record.recommender: record for record in group}
+    best = by_name[_best(group)[HEADLINE]]
+    title = f"Best {METRIC_LABELS[HEADLINE]}, {best.protocol.title().lower()}"
+    text = f"{label(best.recommender)}, 95 % interval {_interval(best.metrics[HEADLINE])}"
+    tiles = [{"title": title, "figure": _mean(best.metrics[HEADLINE]), "text": text}]
+    for row in table.rows if table else ():
+        if table is None or row.against not in ("teacher", "sasrec"):
+            continue
+        ours, theirs = by_name[table.subject], by_name[row.against]
+        means = [interval.mean if (interval := one.metrics[HEADLINE]) else 0.0 for one in (ours, theirs)]
+        text = f"95 % interval {number(row.difference.low, '+')} to {number(row.difference.high, '+')}"
+        if means[1]:
+            text += f"; {percent(means[0] / means[1], 1)} of {number(means[1])}"
+        if row.against == "teacher" and theirs.training.parameters:
+            share = ours.training.parameters / theirs.training.parameters
+            text += f", reading {percent(share, 0)} as many parameters"
+        title = f"{label(table.subject)} minus {label(row.against)}, {METRIC_LABELS[HEADLINE]}"
+        tiles.append({"title": title, "figure": number(row.difference.mean, "+"), "text": text})
+    return tiles
+
+
+def comparison_sentences(records: Sequence[ResultRecord], table: ComparisonTable | None) -> list[str]:
+    """The subject against SASRec, its teacher, and the best of the others."""
+    if table is None or not table.rows:
+        return []
+    names = {row.against: label(row.against) for row in table.rows}
+    best = _best([record for record in records if record.recommender in names])[HEADLINE]
+    if table.subject == "student":
+        names["teacher"] = "its teacher"
+    rows, ours = {row.against: row for row in table.rows}, f"the {table.subject.replace('_', ' ')}"
+    chosen = [name for name in dict.fromkeys(["sasrec", "teacher", best]) if name in rows]
+    return [sentence(table, rows[name], ours, names[name]) for name in chosen]
+
+
+def _protocol(
+    group: Sequence[ResultRecord], published: Sequence[paper.PaperRow], table: ComparisonTable | None
+) -> dict[str, Any]:
+    """What the section of one protocol shows. Published rows are comparable where their protocol differs in nothing."""
+    protocol, metrics = group[0].protocol, list(METRICS)
+    rows = [row for row in published if row.protocol.same_kind(protocol)]
+    return {
+        "protocol": protocol,
+        "records": group,
+        "best": _best(group),
+        "inexact": any(interval is None for record in group for interval in record.metrics.values()),
+        "comparison": table,
+        "published": [
+            {
+                "protocol": theirs,
+                "differences": "; ".join(theirs.differences(protocol)),
+                "rows": [row for row in rows if row.protocol == theirs],
+                "sources": list(dict.fromkeys(row.source for row in rows if row.protocol == theirs)),
+            }
+            for theirs in dict.fromkeys(row.protocol for row in rows)
+        ],
+        "marks": any(_MARKS[row.verdict] for row in rows),
+        "charts": [
+            _inline(figures.bar_chart(group, part), f"chart-{protocol.key}-{part[0]}")
+            for part in (metrics[:3], metrics[3:])
+        ],
+    }
+
+
+def _notes(record: ResultRecord) -> list[str]:
+    """What must be said beneath a recommender's name."""
+    unknown, objective = record.unknown, record.training.objective
+    notes = {
+        "scaled-down backbone": record.training.scaled_down,
+        f"objective {objective}: ours, not the paper's": objective not in (None, "last"),
+        f"doesn't know {percent(unknown.targets, 1)} of the targets: misses": unknown.targets > 0,
+        f"knows nothing of {percent(unknown.histories, 1)} of the histories: misses": unknown.histories > 0,
+        "trained on another version of the data": record.provenance.data_version != record.data_version,
+    }
+    return [note for note, applies in notes.items() if applies]
+
+
+def _best(group: Sequence[ResultRecord]) -> dict[str, str]:
+    """Metric -> the recommender with the highest mean; the first in order where they tie."""
+    means = [
+        {metric: interval.mean if interval else -1.0 for metric, interval in record.metrics.items()} for record in group
+    ]
+    return {metric: group[int(np.argmax([mean[metric] for mean in means]))].recommender for metric in METRICS}
+
+
+def _mean(interval: Interval | None) -> str:
+    return number(interval.mean) if interval else "–"
+
+
+def _interval(interval: Interval | None, to: str = " to ") -> str:
+    return f"{number(interval.low)}{to}{number(interval.high)}" if interval else ""
+
+
+def _inline(figure: Figure, name: str) -> Markup:
+    """The figure in the page's own colours, light or dark. The SVG is ours, so it may be set as it is."""
+    text = figures.svg(figure, name).replace(figures.INK, "var(--ink)").replace(figures.FAINT, "var(--line)")
+    return Markup(text)  # noqa: S704 - drawn by matplotlib, which escapes all texts
+
+
+def _environment() -> Environment:
+    """Templates know the constants, and the functions that name and format."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -73,255 +259,18 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja").render(
-        domain=domain,
-        users=" or ".join(sorted({f"{record.users:,}" for record in records})),
-        items=" or ".join(sorted({f"{record.items:,}" for record in records})),
-        profiles=", ".join(sorted({record.profile for record in records})),
-        banners=_banners(records),
-        tiles=_tiles(next(iter(groups.values()))),
-        metrics=list(METRIC_LABELS.values()),
-        protocols=[_protocol(key, group, domain) for key, group in groups.items()],
-        bounds=(f"{paper.LOWEST:.3f}", f"{paper.HIGHEST:.3f}"),
-        curves=[
-            _inline(
-                figures.training_curves(record.history, label(record.recommender)),
-                f"curve-{record.recommender}",
-            )
-            for record in singles
-            if record.history
-        ],
-        data=data_section(statistics, domain, quality or DataQuality()),
-        data_figure=_inline(figures.dataset_panels(statistics), "data"),
-        studies=study_section(studies, domain, [record.profile for record in records]),
-        study_figures={study.name: _inline(study_figure(study), f"figure-{study.name}") for study in studies},
-        costs=[_cost(record) for record in singles],
-        hardware=sorted({f"Measured on {record.cost.hardware.words()}." for record in records}),
-        provenance=[_provenance(record, links or {}) for group in groups.values() for record in group],
-    )
-
-
-def results_table(records: Sequence[ResultRecord]) -> str:
-    """Recommender x metric for the terminal, one table a protocol, each under its protocol in words.
-
-    The best mean of each metric is starred; NDCG@10 comes with its 95 % interval.
-
-    Raises:
-        ValueError: if a table would mix protocols, or the tables of a domain splits.
-    """
-    _refuse_mixed_protocols(records)
-    tables = []
-    for key, group in by_protocol(records).items():
-        best = _best(group)
-        width = max(len("recommender"), *(len(label(record.recommender)) for record in group))
-        head = "".join(f"{name:>9} " for name in METRIC_LABELS.values())
-        lines = [
-            f"{group[0].domain}, {key}{' (synthetic data)' if group[0].synthetic else ''}",
-            textwrap.fill(group[0].protocol["words"], width=100),
-            f"{group[0].users:,} users, {group[0].items:,} items; * best",
-            "",
-            f"{'recommender':<{width}}{head}  NDCG@10, 95 % interval",
-        ]
-        for record in group:
-            cells = "".join(
-                f"{record.metrics[metric]['mean']:>9.4f}{'*' if best[metric] == record.recommender else ' '}"
-                for metric in METRICS
-            )
-            lines.append(f"{label(record.recommender):<{width}}{cells}  {_interval(record)}")
-        tables.append("\n".join(lines))
-    return "\n\n".join(tables)
-
-
-def _check(records: Sequence[ResultRecord], domain: str) -> None:
-    if not records:
-        raise ValueError(f"There are no results of {domain!r} to report: materialise `main_results` first.")
-    others = sorted({record.domain for record in records} - {domain})
-    if others:
-        raise ValueError(f"A report of {domain!r} can't show results of {', '.join(others)}.")
-    _refuse_mixed_protocols(records)
-
-
-def _refuse_mixed_protocols(records: Sequence[ResultRecord]) -> None:
-    """One key is one table, under one protocol; the split isn't in the key, and is the same in all tables."""
-    words: dict[tuple[str, str], set[str]] = {}
-    for record in records:
-        words.setdefault((record.domain, record.key), set()).add(record.protocol["words"])
-        words.setdefault((record.domain, "the split"), set()).add(record.protocol["split"])
-    for (domain, key), found in words.items():
-        if len(found) > 1:
-            raise ValueError(
-                f"The results of {domain!r} were measured under different protocols, and no table may mix them "
-                f"({key}: {'; '.join(sorted(found))}): materialise `main_results` again for all recommenders."
-            )
-
-
-def _one_each(records: Sequence[ResultRecord]) -> list[ResultRecord]:
-    """The first record of each recommender: training and cost are the same under every protocol."""
-    found: dict[str, ResultRecord] = {}
-    for record in ordered(records):
-        found.setdefault(record.recommender, record)
-    return list(found.values())
-
-
-def _interval(record: ResultRecord) -> str:
-    interval = record.metrics[_HEADLINE]
-    return f"{interval['low']:.4f} to {interval['high']:.4f}"
-
-
-def _banners(records: Sequence[ResultRecord]) -> list[dict[str, str]]:
-    banners = []
-    if any(record.synthetic for record in records):
-        text = (
-            "The data was made by the project's generator. The numbers show that the chain works; they say "
-            "nothing about real users."
-        )
-        banners.append({"title": "Synthetic data.", "text": text})
-    if any(record.protocol["split"].startswith(FILE_ORDER) for record in records):
-        text = (
-            "Histories and targets follow the order of the raw file, which is by catalogue number, as in the released "
-            "code. The next item is then mostly the next larger number: no measure of a recommender's use."
-        )
-        banners.append({"title": "File order.", "text": text})
-    small = [record for record in _one_each(records) if record.scaled_down]
-    if small:
-        names = ", ".join(label(record.recommender) for record in small)
-        what = "; ".join(sorted({record.backbone for record in small if record.backbone}))
-        text = (
-            f"{names}: the language model is smaller than the paper's LLaMA-7B ({what}). Don't read these as the "
-            "paper's method at its size."
-        )
-        banners.append({"title": "Scaled-down backbone.", "text": text})
-    if len({record.provenance.data_version for record in records}) > 1:
-        text = (
-            "The results come from more than one version of the data (see Provenance) and can't be compared. "
-            "Materialise `main_results` again."
-        )
-        banners.append({"title": "Mixed data.", "text": text})
-    return banners
-
-
-def _tiles(group: Sequence[ResultRecord]) -> list[dict[str, str]]:
-    """What the first protocol says, in at most three statements."""
-    means = {record.recommender: record.metrics[_HEADLINE]["mean"] for record in group}
-    best = next(record for record in group if record.recommender == _best(group)[_HEADLINE])
-    tiles = [
-        {
-            "title": f"Best NDCG@10, {protocol_title(best.key).lower()}",
-            "figure": f"{means[best.recommender]:.4f}",
-            "text": f"{label(best.recommender)}, 95 % interval {_interval(best)}",
-        }
-    ]
-    parameters = {record.recommender: record.cost.parameters for record in group}
-    if means.get("teacher") and "student" in means:
-        share = f"with {percent(parameters['student'] / max(parameters['teacher'], 1), 0)} of its parameters"
-        tiles.append(
-            {
-                "title": "Student's share of its teacher's NDCG@10",
-                "figure": percent(means["student"] / means["teacher"], 1),
-                "text": f"{means['student']:.4f} of {means['teacher']:.4f}, {share}",
-            }
-        )
-    if means.get("sasrec") and "student" in means:
-        tiles.append(
-            {
-                "title": "Student against SASRec, NDCG@10",
-                "figure": percent(means["student"] / means["sasrec"] - 1, 1, sign="+"),
-                "text": f"{means['student']:.4f} against {means['sasrec']:.4f}",
-            }
-        )
-    return tiles
-
-
-def _protocol(key: str, group: Sequence[ResultRecord], domain: str) -> dict[str, Any]:
-    best = _best(group)
-    comparable = group[0].protocol["split"].startswith(LEAVE_ONE_OUT)
-    published = [row for row in paper.published(domain) if comparable and key.startswith(row.kind)]
-    sources = {row.source for row in published}
-    common = sources.pop() if len(sources) == 1 else ""
-    return {
-        "key": key,
-        "title": protocol_title(key),
-        "words": group[0].protocol["words"],
-        "users": " or ".join(sorted({f"{record.users:,}" for record in group})),
-        "rows": [_row(record, best) for record in group],
-        "published": [_published(row, source="" if common else row.source) for row in published],
-        "published_protocol": published[0].protocol if published else "",
-        "published_source": common or "as named beneath each",
-        "marks": any(_MARKS[row.verdict] for row in published),
-        "chart": _inline(figures.bar_chart(group), f"chart-{key}"),
+    named = (labels.capital, labels.colour, labels.count, labels.duration, flat, label, labels.memory, number, percent)
+    environment.filters |= {function.__name__: function for function in named}
+    environment.filters |= {"interval": _interval, "mean": _mean, "p": p_words}
+    environment.globals |= {
+        "bounds": (f"{paper.LOWEST:.3f}", f"{paper.HIGHEST:.3f}"),
+        "facts": facts,
+        "hardware_lines": hardware_lines,
+        "headline": HEADLINE,
+        "inexact_words": INEXACT,
+        "marks": _MARKS,
+        "metric_labels": METRIC_LABELS,
+        "notes": _notes,
+        "stage_words": stage_words,
     }
-
-
-def _row(record: ResultRecord, best: Mapping[str, str]) -> dict[str, Any]:
-    cells = [
-        {
-            "mean": f"{record.metrics[metric]['mean']:.4f}",
-            "interval": f"{record.metrics[metric]['low']:.4f}–{record.metrics[metric]['high']:.4f}",
-            "best": best[metric] == record.recommender,
-        }
-        for metric in METRICS
-    ]
-    return {**_named(record), "anchor": _anchor(record), "scaled_down": record.scaled_down, "cells": cells}
-
-
-def _published(row: paper.PaperRow, source: str) -> dict[str, Any]:
-    return {
-        "label": row.recommender,
-        "mark": _MARKS[row.verdict],
-        "source": source,
-        "cells": [f"{row.metrics[metric]:.4f}" if metric in row.metrics else "" for metric in METRICS],
-    }
-
-
-def _cost(record: ResultRecord) -> dict[str, Any]:
-    cost = record.cost
-    return {
-        **_named(record),
-        "backbone": record.backbone,
-        "train": duration(cost.train_seconds),
-        "total": duration(cost.total_train_seconds),
-        "upstream": [f"+ {label(name)} {duration(seconds)}" for name, seconds in cost.upstream_seconds.items()],
-        "inference": duration(cost.inference_seconds),
-        "rate": f"{record.users / cost.inference_seconds:,.0f} users/s" if cost.inference_seconds else "",
-        "parameters": count(cost.parameters),
-        "trainable": count(cost.trainable_parameters),
-        "memory": memory(cost.peak_memory_bytes),
-    }
-
-
-def _provenance(record: ResultRecord, links: Mapping[str, str]) -> dict[str, Any]:
-    made = record.provenance
-    runs = [("Dagster", made.dagster_run), ("MLflow", made.mlflow_run)]
-    return {
-        **_named(record),
-        "anchor": _anchor(record),
-        "protocol": record.key,
-        "profile": record.profile,
-        "notes": record.notes,
-        "data_version": made.data_version,
-        "code_version": made.code_version,
-        "commit": made.commit,
-        "config_hash": made.config_hash,
-        "upstream": list(made.upstream.items()),
-        "seeds": list(record.seeds.items()),
-        "runs": [{"name": name, "id": run, "link": links.get(run)} for name, run in runs if run],
-    }
-
-
-def _named(record: ResultRecord) -> dict[str, str]:
-    return {"label": label(record.recommender), "colour": colour(record.recommender)}
-
-
-def _anchor(record: ResultRecord) -> str:
-    return f"record-{record.recommender}-{record.key}"
-
-
-def _best(group: Sequence[ResultRecord]) -> dict[str, str]:
-    """Metric -> the recommender with the highest mean; the first in order where they tie."""
-    return {metric: max(group, key=lambda record: record.metrics[metric]["mean"]).recommender for metric in METRICS}
-
-
-def _inline(figure: Figure, name: str) -> Markup:
-    """The figure in the page's own colours, light or dark. The SVG is ours, so it may be set as it is."""
-    text = figures.svg(figure, name).replace(figures.INK, "var(--ink)").replace(figures.FAINT, "var(--line)")
-    return Markup(text)  # noqa: S704 - drawn by matplotlib, which escapes all texts
+    return environment

@@ -1,7 +1,7 @@
 """Figures of the studies: rows with their seeds and differences, quality against depth, one layer against many.
 
-Belongs here: drawing what `studies.py` and `models/theory.py` computed. Not here: computing any of it. The style is
-that of `figures.py`.
+Belongs here: drawing what a study found. Not here: computing any of it (`studies.py`). The style is that of
+`figures.py`.
 """
 
 import textwrap
@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from evaluation.metrics import HEADLINE, METRIC_LABELS
+from evaluation.records import Point
 from evaluation.report.figures import FAINT, INK, STYLE, TERM_COLOURS, WIDTH
-from evaluation.report.labels import METRIC_LABELS
-from evaluation.studies import HEADLINE, LayerFindings, StudyRecord, StudyRow, seed_counts
+from evaluation.report.study_section import seed_counts
+from evaluation.studies import LayerFindings, Spread, StudyRecord, StudyRow
 
 DEPTH_METRIC = "hr_at_10"
 """That of the paper's figure of depth."""
@@ -25,7 +26,7 @@ def study_figure(study: StudyRecord) -> Figure:
     """The figure that shows a study best, by what it holds: its layers, rows against depth, or rows alone."""
     if study.layers:
         return theory_chart(study.layers)
-    rows = next(iter(study.tables.values()))
+    rows = study.tables[0].rows
     return depth_chart(rows) if any(row.place for row in rows) else study_chart(rows)
 
 
@@ -33,26 +34,29 @@ def study_chart(rows: Sequence[StudyRow], metric: str = HEADLINE) -> Figure:
     """Left, each row's mean with every seed as a dot; right, its NDCG@10 minus its reference's.
 
     The thick line is the 95 % interval over users, the thin one that over seeds, for which the label says n.
-
-    Args:
-        rows: in the order of the table.
-        metric: of the left panel.
     """
     places = np.arange(len(rows))[::-1]
     names = {row.name: row.label for row in rows}
-    compared = {names[row.difference.reference] for row in rows if row.difference}
+    compared = list({names[row.difference.reference]: None for row in rows if row.difference})
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.1 + 0.32 * len(rows)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         for place, row in zip(places, rows, strict=True):
-            spread = row.metrics[metric]
+            spread = _known(row, metric)
             left.plot([spread.mean], [place], "|", color=INK, markersize=15, markeredgewidth=1.8)
             left.plot(spread.values, [place] * len(spread.values), "o", color=TERM_COLOURS[0], markersize=5, alpha=0.75)
-            _difference(right, row, place)
+            if difference := row.difference:
+                thick = (difference.users.low, difference.users.high)
+                if difference.seeds:
+                    right.plot(difference.seeds, [place] * 2, color=INK, linewidth=0.9)
+                right.plot(thick, [place] * 2, color=TERM_COLOURS[0], linewidth=4.5, solid_capstyle="butt")
+                right.plot([difference.users.mean], [place], "o", color=INK, markersize=4)
         left.set_title(f"{METRIC_LABELS[metric]}, every seed and the mean")
-        difference = f"Difference in {METRIC_LABELS[HEADLINE]}" + (f" from: {compared.pop()}" if compared else "")
-        right.set_title(textwrap.fill(difference, width=36))
-        right.set_xlabel(_intervals(rows))
+        reference = f" from: {compared[0]}" if len(compared) == 1 else ""
+        right.set_title(textwrap.fill(f"Difference in {METRIC_LABELS[HEADLINE]}{reference}", width=36))
+        counts = " or ".join(map(str, seed_counts(rows)))
+        over_seeds = f"\nthin: over seeds (Student's t, n = {counts})" if counts else ""
+        right.set_xlabel(f"95 % interval, thick: over users (bootstrap){over_seeds}")
         right.axvline(0, color=INK, linewidth=0.9)
         left.set_yticks(places, [row.label for row in rows])
         left.set_ylim(-0.6, len(rows) - 0.4)
@@ -63,12 +67,7 @@ def study_chart(rows: Sequence[StudyRow], metric: str = HEADLINE) -> Figure:
 
 
 def depth_chart(rows: Sequence[StudyRow], metric: str = DEPTH_METRIC) -> Figure:
-    """A metric against the number of layers, one line a way to get there; every seed is a dot.
-
-    Args:
-        rows: drawn where they have a place.
-        metric: what is drawn.
-    """
+    """A metric of the rows that have a place, against the number of layers, one line a way there; seeds are dots."""
     lines: dict[str, dict[int, StudyRow]] = {}
     for row in rows:
         if row.place:
@@ -78,7 +77,7 @@ def depth_chart(rows: Sequence[StudyRow], metric: str = DEPTH_METRIC) -> Figure:
         panel = figure.subplots()
         for place, (name, by_depth) in enumerate(lines.items()):
             depths, tint = sorted(by_depth), TERM_COLOURS[place]
-            spreads = [by_depth[depth].metrics[metric] for depth in depths]
+            spreads = [_known(by_depth[depth], metric) for depth in depths]
             means, style, marker = [spread.mean for spread in spreads], ("-", "--", ":")[place % 3], "osD"[place % 3]
             panel.plot(
                 depths, means, color=tint, linestyle=style, marker=marker, markersize=7 - 1.5 * place, label=name
@@ -93,19 +92,17 @@ def depth_chart(rows: Sequence[StudyRow], metric: str = DEPTH_METRIC) -> Figure:
     return figure
 
 
-def loss_chart(curves: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], term: str = "ce") -> Figure:
+def loss_chart(curves: Mapping[str, Sequence[Sequence[Point]]], term: str = "ce") -> Figure:
     """The curves of one loss term, one panel a row of the study and one line a seed, all on the same axes.
 
-    Args:
-        curves: name for readers -> the training history of each seed.
-        term: which of a history's numbers is drawn.
+    `curves` has for each name for readers the training's curve (`TrainingRecord.curve`) of each seed.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
         panels = figure.subplots(1, len(curves), sharex=True, sharey=True, squeeze=False)[0]
-        for panel, (name, histories) in zip(panels, curves.items(), strict=True):
-            for place, history in enumerate(histories):
-                points = [point for point in history if term in point]
+        for panel, (name, of_seeds) in zip(panels, curves.items(), strict=True):
+            for place, curve in enumerate(of_seeds):
+                points = [point for point in curve if term in point]
                 steps, values = [point["step"] for point in points], [point[term] for point in points]
                 panel.plot(steps, values, color=TERM_COLOURS[place % len(TERM_COLOURS)], linewidth=1.0)
             panel.set_title(textwrap.fill(name, width=24), fontsize=8.5)
@@ -116,7 +113,7 @@ def loss_chart(curves: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], te
 
 
 def theory_chart(findings: LayerFindings) -> Figure:
-    """Left, relative errors of one layer against K; middle, the cosines between states; right, block influence."""
+    """Left, relative errors of one layer against K; middle, cosines between hidden states; right, block influence."""
     layers = np.arange(1, len(findings.influence) + 1)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
@@ -127,44 +124,28 @@ def theory_chart(findings: LayerFindings) -> Figure:
         left.set_xlabel("K")
         left.set_ylim(bottom=0)
         left.legend(fontsize=8)
-        _heat(figure, middle, findings.similarity)
+        edges = np.arange(len(findings.similarity) + 1) - 0.5
+        cosines = np.array(findings.similarity)  # drawn as shapes: the report's page loads no images
+        mesh = middle.pcolormesh(edges, edges, cosines, cmap="cividis", vmax=1.0, edgecolors="face")
+        bar = figure.colorbar(mesh, ax=middle, shrink=0.8)
+        assert bar.solids is not None  # a mappable's colours are always drawn
+        bar.solids.set(rasterized=False, edgecolor="face")
+        bar.outline.set_edgecolor(FAINT)
+        middle.set_aspect("equal")
+        middle.invert_yaxis()
+        middle.grid(visible=False)
+        middle.set_title("Cosine between hidden states")
+        middle.set_xlabel("after layers")
         right.bar(layers, findings.influence, color=TERM_COLOURS[2], width=0.66)
         right.set_title("Block influence")
         right.set_xlabel("layer")
         right.grid(axis="x", visible=False)
-        for panel in (left, right):
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axis in (left.xaxis, middle.xaxis, middle.yaxis, right.xaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
-def _intervals(rows: Sequence[StudyRow]) -> str:
-    counts = seed_counts(rows)
-    seeds = f"\nthin: over seeds (Student's t, n = {' or '.join(map(str, counts))})" if counts else ""
-    return f"95 % interval, thick: over users (bootstrap){seeds}"
-
-
-def _difference(panel: Axes, row: StudyRow, place: int) -> None:
-    if row.difference is None:
-        return
-    difference = row.difference
-    if difference.over_seeds:
-        panel.plot(difference.over_seeds, [place, place], color=INK, linewidth=0.9)
-    panel.plot(difference.over_users, [place, place], color=TERM_COLOURS[0], linewidth=4.5, solid_capstyle="butt")
-    panel.plot([difference.mean], [place], "o", color=INK, markersize=4)
-
-
-def _heat(figure: Figure, panel: Axes, similarity: Sequence[Sequence[float]]) -> None:
-    """As shapes, not as a picture: the report's page loads no images."""
-    edges = np.arange(len(similarity) + 1) - 0.5
-    mesh = panel.pcolormesh(edges, edges, np.array(similarity), cmap="cividis", vmax=1.0, edgecolors="face")
-    panel.set_aspect("equal")
-    panel.invert_yaxis()
-    bar = figure.colorbar(mesh, ax=panel, shrink=0.8)
-    assert bar.solids is not None  # a mappable's colours are always drawn
-    bar.solids.set(rasterized=False, edgecolor="face")
-    bar.outline.set_edgecolor(FAINT)
-    panel.grid(visible=False)
-    panel.set_title("Cosine between states")
-    panel.set_xlabel("after layers")
-    for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
+def _known(row: StudyRow, metric: str) -> Spread:
+    spread = row.metrics[metric]
+    assert spread is not None  # a study's recommenders score every item, so that every rank is exact
+    return spread

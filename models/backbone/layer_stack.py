@@ -1,7 +1,7 @@
 """The layers of a decoder as the recommender runs them: one after another, behind a prompt that is remembered.
 
 Belongs here: a pass through the layers, what each token may attend to, and the prompt's keys and values. Not here: how
-layers are read from disk (`decoder.py`), or what tokens go in and which states are read (`llm_recommender.py`).
+layers are read from disk (`decoder.py`), or what tokens go in and which states are read (`slmrec/recommender.py`).
 
 The layers are called one by one, in place of the decoder's own forward pass: so the states between them come out
 before the final norm, a remembered prompt goes together with gradient checkpointing, and no token table is needed.
@@ -22,8 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.backbone.architecture import attention_windows
+
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 PromptMemory = list[tuple[Tensor, Tensor]]
 """The prompt's keys and values in each layer, both [1, h, P, d] (59 tokens, 4 layers of LLaMA-7B, float32: 7.7 MB)."""
@@ -60,7 +62,7 @@ class LayerStack(nn.Module):
         state_BSH, kept = tokens_BSH, {0: tokens_BSH}
         with self._precision(tokens_BSH.device):
             for index, layer in enumerate(self.layers[: max(wanted)]):
-                call = around.caller(layer, index, _Remembered(*prompt[index]) if prompt else None)
+                call = around.caller(layer, index, _Cache(prompt[index]) if prompt else None)
                 if self._checkpointing and self.training and torch.is_grad_enabled():
                     state_BSH = checkpoint(call, state_BSH, use_reentrant=False)
                 else:
@@ -95,7 +97,7 @@ class LayerStack(nn.Module):
             return self._compute_memory(prompt_PH)
         made_from = [prompt_PH, *self.layers.parameters(), *self.layers.buffers()]
         if self._kept is None or not self._kept.still_holds(made_from):
-            self._kept = _KeptPrompt(made_from, _state_of(made_from), self._compute_memory(prompt_PH))
+            self._kept = _KeptPrompt(made_from, _versions_of(made_from), self._compute_memory(prompt_PH))
         return self._kept.memory
 
     def train(self, mode: bool = True) -> Self:
@@ -113,31 +115,15 @@ class LayerStack(nn.Module):
 
     def _compute_memory(self, prompt_PH: Tensor) -> PromptMemory:
         around = _Surroundings(self, prompt_PH[None], 0)
-        state_1PH, memory = prompt_PH[None], []
+        state_1PH, caches = prompt_PH[None], [_Cache() for _ in self.layers]
         with self._precision(prompt_PH.device):
-            for index, layer in enumerate(self.layers):
-                recorder = _Recorder()
-                state_1PH = around.caller(layer, index, recorder)(state_1PH)
-                memory.append((recorder.keys, recorder.values))
-        return memory
+            for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
+                state_1PH = around.caller(layer, index, cache)(state_1PH)
+        return [cache.kept for cache in caches if cache.kept is not None]
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Autocast where matrices are in bfloat16, since the states that meet them are not; else what is around."""
         return torch.autocast(device.type, torch.bfloat16) if self.in_bfloat16 else nullcontext()
-
-
-def attention_windows(config: PreTrainedConfig) -> list[int | None]:
-    """For each layer how many tokens, itself included, a token sees; None where it sees all before it.
-
-    Raises:
-        ValueError: if a layer attends in another way.
-    """
-    window = getattr(config, "sliding_window", None)
-    everywhere = "full_attention" if window is None else "sliding_attention"
-    kinds = getattr(config, "layer_types", None) or [everywhere] * config.num_hidden_layers
-    if odd := set(kinds) - {"full_attention", "sliding_attention"}:
-        raise ValueError(f"its layers use {', '.join(sorted(odd))}")
-    return [window if kind == "sliding_attention" else None for kind in kinds]
 
 
 @torch.no_grad()
@@ -171,7 +157,7 @@ class _Surroundings:
         self._windows = stack.windows
         self._masks = {window: _mask(window, before, length, device) for window in set(self._windows)}
 
-    def caller(self, layer: nn.Module, index: int, cache: _Remembered | _Recorder | None) -> Callable[[Tensor], Tensor]:
+    def caller(self, layer: nn.Module, index: int, cache: _Cache | None) -> Callable[[Tensor], Tensor]:
         def call(state_BSH: Tensor) -> Tensor:
             after_BSH: Tensor = layer(
                 state_BSH,
@@ -196,45 +182,37 @@ def _mask(window: int | None, before: int, length: int, device: torch.device) ->
     return seen_ST[None, None]
 
 
-class _Remembered:
-    """Stands where a layer expects transformers' cache: puts the prompt's keys and values before its own."""
+class _Cache:
+    """Stands where a layer expects transformers' cache: puts the prompt's keys and values before the layer's own.
 
-    def __init__(self, keys_1hPd: Tensor, values_1hPd: Tensor):
-        self._keys, self._values = keys_1hPd, values_1hPd
+    Without a prompt it keeps the layer's own.
+    """
+
+    def __init__(self, prompt: tuple[Tensor, Tensor] | None = None):
+        self.kept = prompt
 
     def update(self, keys_BhSd: Tensor, values_BhSd: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-        users = len(keys_BhSd)
-        return (
-            torch.cat([self._keys.expand(users, -1, -1, -1), keys_BhSd], dim=2),
-            torch.cat([self._values.expand(users, -1, -1, -1), values_BhSd], dim=2),
-        )
-
-
-class _Recorder:
-    """Stands there too: keeps what the layer computes."""
-
-    keys: Tensor
-    values: Tensor
-
-    def update(self, keys_1hPd: Tensor, values_1hPd: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = keys_1hPd, values_1hPd
-        return keys_1hPd, values_1hPd
+        if self.kept is None:
+            self.kept = keys_BhSd, values_BhSd
+            return self.kept
+        keys_1hPd, values_1hPd = (before.expand(len(keys_BhSd), -1, -1, -1) for before in self.kept)
+        return torch.cat([keys_1hPd, keys_BhSd], dim=2), torch.cat([values_1hPd, values_BhSd], dim=2)
 
 
 @dataclass
 class _KeptPrompt:
-    """A prompt's memory, and the tensors it was made from as they were then."""
+    """A prompt's memory, and the tensors it was made from, with their versions then."""
 
     made_from: list[Tensor]
-    state: list[object]
+    versions: list[object]
     memory: PromptMemory
 
     def still_holds(self, tensors: list[Tensor]) -> bool:
         same = len(tensors) == len(self.made_from) and all(map(is_, tensors, self.made_from))
-        return same and _state_of(tensors) == self.state
+        return same and _versions_of(tensors) == self.versions
 
 
-def _state_of(tensors: list[Tensor]) -> list[object]:
+def _versions_of(tensors: list[Tensor]) -> list[object]:
     """Changes when one of the tensors is written to, and with the precision that autocast asks for."""
     device = tensors[0].device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None

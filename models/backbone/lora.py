@@ -1,23 +1,48 @@
-"""Low-rank adapters in a decoder's layers: put in by peft, and folded back into the weights.
+"""Low-rank adapters in a decoder's layers: their settings, how peft puts them in, and how they are folded back.
 
-Belongs here: LoRA as a change of modules and of weights. Not here: its settings (`llm_config.py`), or which layers it
-goes into (`llm_recommender.py`).
+Belongs here: LoRA as a change of modules and of weights. Not here: which layers it goes into (`slmrec/recommender.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from models.backbone.decoder import meta_decoder, with_layers
+from models.backbone.architecture import meta_decoder, with_layers
 from models.backbone.layer_stack import LayerStack
-from models.slmrec.config import LoraSettings
+from models.settings import check_range
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters beside the named linear maps of each layer; the values are the released code's.
+
+    Attributes:
+        rank, alpha: of the update, which is scaled by alpha / rank.
+        dropout: on the update's input, in training.
+        targets: names of the layers' linear maps.
+
+    Raises:
+        ValueError: on a value out of range.
+    """
+
+    rank: int = 16
+    alpha: int = 16
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
+
+    def __post_init__(self) -> None:
+        check_range(self, "rank alpha", above=0)
+        check_range(self, "dropout", least=0, below=1)
+        if not self.targets:
+            raise ValueError("LoRA needs at least one target; set tuned to null to train the item adapters alone.")
 
 
 def add_lora(layers: nn.Module, settings: LoraSettings) -> None:
@@ -70,9 +95,7 @@ def plain_weights(layers: nn.Module) -> dict[str, Tensor]:
         if ".lora_" not in name
     }
     for name, part in layers.named_modules():
-        if hasattr(
-            part, "get_delta_weight"
-        ):  # peft's map with an adapter; to ask for its class takes seconds of imports
+        if hasattr(part, "get_delta_weight"):  # peft's map with an adapter; importing its class takes seconds
             weight, update = weights[f"{name}.weight"], part.get_delta_weight("default")
             weights[f"{name}.weight"] = weight + update.to(weight.dtype)
     return weights

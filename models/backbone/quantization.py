@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from models.backbone.decoder import TABLE, with_one_token
+from models.backbone.architecture import TABLE, with_one_token
 from models.device import best_device
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """The language backbone: where it comes from, and how it gets to its place on disk.
 
-Belongs here: the backbone's configuration and its four sources (`pretrain`, `scratch`, `local`, `hub`). Not here: how a
-small language model learns (`language_model.py`), which decoders can be used and how their layers are read
-(`decoder.py`).
+Belongs here: the backbone's configuration and its five sources (`pretrain`, `scratch`, `local`, `package`, `hub`). Not
+here: how a small language model learns (`language_model.py`), how one is taken out of a package (`package.py`), which
+decoders can be used (`architecture.py`) and how their layers are read (`decoder.py`).
 """
 
 from __future__ import annotations
@@ -10,22 +10,39 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from models.backbone.decoder import INDEX, TOKENIZER, WEIGHTS, check_backbone, read_json, tensor_files
-from models.training.run import TrainingConfig
+from models.backbone.architecture import TOKENIZER, read_architecture
+from models.backbone.decoder import INDEX, WEIGHTS, check_backbone, stored_tensors, tensor_files
+from models.backbone.package import PinnedFile, convert_package
+from models.declaration import Fitted
+from models.files import read_json
+from models.settings import check_range
+from models.training.config import TrainingConfig
+from models.training.course import Course
 
 if TYPE_CHECKING:
-    from transformers import LlamaConfig, TrainerCallback
-
-    from models.training.run import TrainingOutcome
+    from models.training.record import TrainingOutcome
 
 SIZES = ("width", "layers", "heads", "intermediate", "vocabulary", "context")
+PACKAGE = ("package", "version", "sha256", "file")
 SMALLEST_VOCABULARY = 300
 """The 256 bytes, the start token and a few merges."""
+FORMS = {
+    "repository": (r"[\w.-]+/[\w.-]+", "read owner/name"),
+    "revision": (
+        r"[0-9a-f]{40}",
+        "be a full commit of 40 hexadecimal digits (the hub's Files and versions, History): a branch or tag can change",
+    ),
+    "package": (r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", "be the name of a Python package"),
+    "version": (r"[0-9][\w.!+-]*", "be one version such as 0.1.2, without a range"),
+    "sha256": (r"[0-9a-f]{64}", "be the wheel's digest, 64 hexadecimal digits"),
+    "file": (r"(?!.*\.\.)[^/\\][^\\]*", "be a path inside of the package, without .. or a / in front"),
+}
+"""What the names of given models look like, and the same in words."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +50,25 @@ class BackboneConfig:
     """Which language model the recommender stands on.
 
     Attributes:
-        source: `pretrain` learns a small LLaMA from the domain's texts (ours), `scratch` is the same one left
-            random (the control), `local` takes a directory, `hub` a repository of the Hugging Face hub (the
-            paper: LLaMA-7B).
-        width, layers, heads, intermediate: the architecture; for `pretrain` and `scratch`, all required
-            there.
+        source: `pretrain` learns a small LLaMA from the domain's texts (ours), `scratch` is the same one left random
+            (the control), `local` takes a directory, `package` a GGUF file of LLaMA's architecture that a Python
+            package ships, `hub` a repository of the Hugging Face hub (the paper: LLaMA-7B).
+        width, layers, heads, intermediate: the architecture; for `pretrain` and `scratch`, all required there.
         vocabulary: most tokens the tokenizer may learn; as above.
-        context: tokens a training block, and the longest input; as above.
+        context: tokens a training segment, and the longest input; as above.
         training: how to train; for `pretrain`.
         path: the directory; for `local`.
+        package, version: the Python package and its one version; for `package`, as are the next two.
+        sha256: of its wheel, 64 hexadecimal digits.
+        file: the model's path inside of the wheel.
         repository: `owner/name`; for `hub`.
-        revision: the full commit, 40 hexadecimal digits; for `hub`. Branches and tags move, so they are
-            refused.
+        revision: the full commit, 40 hexadecimal digits; for `hub`. Branches and tags move, so they are refused.
 
     Raises:
         ValueError: on a value that is missing, out of range, or that the source does not use.
     """
 
-    source: Literal["pretrain", "scratch", "local", "hub"]
+    source: Literal["pretrain", "scratch", "local", "package", "hub"]
     width: int | None = None
     layers: int | None = None
     heads: int | None = None
@@ -59,6 +77,10 @@ class BackboneConfig:
     context: int | None = None
     training: TrainingConfig | None = None
     path: Path | None = None
+    package: str | None = None
+    version: str | None = None
+    sha256: str | None = None
+    file: str | None = None
     repository: str | None = None
     revision: str | None = None
 
@@ -67,131 +89,93 @@ class BackboneConfig:
             "pretrain": (*SIZES, "training"),
             "scratch": SIZES,
             "local": ("path",),
+            "package": PACKAGE,
             "hub": ("repository", "revision"),
         }
         if self.source not in uses:
             raise ValueError(f"The backbone's source must be one of {', '.join(uses)}, not {self.source!r}.")
-        for name in (*SIZES, "training", "path", "repository", "revision"):
+        for name in (*SIZES, "training", "path", *PACKAGE, "repository", "revision"):
             given = getattr(self, name) is not None
             if given and name not in uses[self.source]:
                 raise ValueError(f"A backbone from {self.source!r} does not use {name}; leave it out.")
             if not given and name in uses[self.source]:
                 raise ValueError(f"A backbone from {self.source!r} needs {name}; give it.")
-        if self.width is not None:
-            self._check_sizes()
-        if self.repository is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository):
-            raise ValueError(f"repository must read owner/name, not {self.repository!r}.")
-        if self.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+        check_range(self, " ".join(SIZES), least=1)
+        check_range(self, "vocabulary", least=SMALLEST_VOCABULARY)
+        if self.width and self.heads and self.width % (2 * self.heads):
             raise ValueError(
-                f"revision must be a full commit of 40 hexadecimal digits, not {self.revision!r}: a branch "
-                "or tag can change under you. The hub shows the commit under Files and versions, History."
+                f"The backbone's width ({self.width}) must be a multiple of twice its heads ({self.heads}): "
+                "rotary positions turn pairs of numbers. Change one of the two."
             )
+        for name, (pattern, wanted) in FORMS.items():
+            value = getattr(self, name)
+            if value is not None and not re.fullmatch(pattern, value):
+                raise ValueError(f"{name} must {wanted}, not {value!r}.")
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it is made here, of the domain's texts, and not a given model."""
+        return self.source in ("pretrain", "scratch")
+
+    def words(self) -> str:
+        """Where the language model comes from, for readers."""
+        return {
+            "pretrain": "small LLaMA-architecture model pretrained here on the domain's own text",
+            "scratch": "random LLaMA-architecture model (control)",
+            "local": f"local model {self.path}",
+            "package": f"{self.file} of the package {self.package} {self.version}",
+            "hub": f"{self.repository} at {self.revision}",
+        }[self.source]
+
+    def pinned_file(self) -> PinnedFile:
+        """Which file of which package; of `package`."""
+        return PinnedFile(**{name: getattr(self, name) for name in PACKAGE})
 
     def sizes(self) -> dict[str, int]:
         """The architecture's numbers by name; of `pretrain` and `scratch`."""
         return {name: getattr(self, name) for name in SIZES}
 
-    def _check_sizes(self) -> None:
-        sizes = self.sizes()
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"The backbone's {name} must be at least 1, not {size}.")
-        if sizes["width"] % (2 * sizes["heads"]):
-            raise ValueError(
-                f"The backbone's width ({self.width}) must be a multiple of twice its heads ({self.heads}): "
-                "rotary positions turn pairs of numbers. Change one of the two."
-            )
-        if sizes["vocabulary"] < SMALLEST_VOCABULARY:
-            raise ValueError(
-                f"The backbone's vocabulary must be at least {SMALLEST_VOCABULARY} (256 bytes and some "
-                f"merges), not {self.vocabulary}."
-            )
-
 
 def build_backbone(
-    config: BackboneConfig,
-    texts: Callable[[], Iterable[str]],
-    directory: Path,
-    *,
-    seed: int,
-    callbacks: Sequence[TrainerCallback] = (),
-    state: Path | None = None,
+    config: BackboneConfig, texts: Callable[[], Iterable[str]], directory: Path, course: Course, *, prompt: str
 ) -> TrainingOutcome | None:
-    """Write the backbone into `directory`, whole or not at all; a backbone that is there is replaced.
+    """Write the backbone into `directory`, that of a `staged_directory`, so that it is whole or absent.
 
     Args:
         config: which one.
         texts: called for a fresh pass over the domain's texts (titles, reviews); called only by `pretrain`
             (twice) and `scratch` (once).
-        directory: where it goes.
-        seed: fixes the random weights and the order of training.
-        callbacks: observers of the training.
-        state: where the training can be resumed from (`training.train`).
+        directory: where it goes; made where it is missing.
+        course: its seed fixes the random weights and the order of training; of a training nothing is validated.
+        prompt: what the recommender will put around the items, for the tokenizer to know; of `pretrain` and `scratch`.
 
     Returns:
         How the training went, for `pretrain`; otherwise None.
 
     Raises:
-        ValueError: if `pretrain` finds too little text, or a given backbone is missing, unsafe or of another
-            kind.
+        ValueError: if `pretrain` finds too little text, or a given backbone is missing, unsafe, of another kind, or not
+            the one that is pinned.
     """
-    from models.files import staged_directory
-
-    with staged_directory(directory) as staged:
-        if config.path is not None:
-            _copy_backbone(config.path, staged)
-            return None
-        if config.repository is not None:
-            _copy_backbone(_downloaded(config.repository, config.revision), staged)
-            return None
-        return _made(config, texts, staged, seed=seed, callbacks=callbacks, state=state)
-
-
-def count_parameters(directory: Path) -> int:
-    """The numbers stored in a backbone's weights; tied tables are stored, and counted, once."""
-    from safetensors import safe_open
-
-    total = 0
-    for path, names in tensor_files(directory).items():
-        with safe_open(path, framework="np") as file:
-            total += sum(math.prod(file.get_slice(name).get_shape()) for name in names)
-    return total
-
-
-def _made(
-    config: BackboneConfig,
-    texts: Callable[[], Iterable[str]],
-    staged: Path,
-    *,
-    seed: int,
-    callbacks: Sequence[TrainerCallback],
-    state: Path | None,
-) -> TrainingOutcome | None:
-    """`pretrain` and `scratch`: the same tokenizer and the same first weights, trained or not."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if config.path is not None:
+        _copy_backbone(config.path, directory)
+        return None
+    if config.package is not None:
+        convert_package(config.pinned_file(), directory)
+        check_backbone(directory)
+        return None
+    if config.repository is not None:
+        _copy_backbone(_downloaded(config.repository, config.revision), directory)
+        return None
+    from transformers import LlamaConfig
     from transformers.utils.logging import disable_progress_bar
 
-    from models.backbone.language_model import Blocks, LanguageModel, packed_blocks, train_tokenizer
+    from models.backbone.language_model import LanguageModel, Segments, packed_segments, train_tokenizer
 
     sizes = config.sizes()
-    tokenizer = train_tokenizer(texts(), sizes["vocabulary"])
-    model = LanguageModel(_architecture(sizes, tokenizer.get_vocab_size()), seed=seed)
-    outcome = None
-    if config.training is not None:
-        from models.training.run import train
-
-        blocks = Blocks(packed_blocks(tokenizer, texts(), sizes["context"]))
-        outcome = train(model, blocks, config.training, seed=seed, callbacks=callbacks, state=state)
-    disable_progress_bar()  # one file, written in an instant
-    model.network.cpu().save_pretrained(staged)
-    tokenizer.save(str(staged / TOKENIZER))
-    return outcome
-
-
-def _architecture(sizes: dict[str, int], vocabulary: int) -> LlamaConfig:
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=vocabulary,
+    tokenizer = train_tokenizer(texts(), sizes["vocabulary"], prompt)
+    architecture = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
         hidden_size=sizes["width"],
         intermediate_size=sizes["intermediate"],
         num_hidden_layers=sizes["layers"],
@@ -201,6 +185,44 @@ def _architecture(sizes: dict[str, int], vocabulary: int) -> LlamaConfig:
         bos_token_id=0,
         eos_token_id=None,
     )
+    model, outcome = LanguageModel(architecture, seed=course.seed), None
+    if config.training is not None:
+        segments = Segments(packed_segments(tokenizer, texts(), sizes["context"]))
+        outcome = course.train(model, segments, config.training, validated=False)
+    disable_progress_bar()  # one file, written in an instant
+    model.network.cpu().save_pretrained(directory)
+    tokenizer.save(str(directory / TOKENIZER))
+    return outcome
+
+
+class Corpus(Protocol):
+    """What a backbone that is made here reads."""
+
+    @property
+    def prompt(self) -> str:
+        """What the recommender will put around the items."""
+
+    def texts(self) -> Iterable[str]:
+        """A fresh pass over the domain's texts."""
+
+
+def fit_backbone(corpus: Corpus, config: BackboneConfig, course: Course, directory: Path) -> Fitted:
+    """`build_backbone` as a fit; what was made is told in the notes."""
+    outcome = build_backbone(config, corpus.texts, directory, course, prompt=corpus.prompt)
+    architecture = read_architecture(directory)
+    notes = {
+        "model": config.words(),
+        "width": architecture.hidden_size,
+        "layers": architecture.num_hidden_layers,
+        "context": architecture.max_position_embeddings,
+    }
+    stages = {"pretraining": outcome} if outcome else {}
+    return Fitted(None, stages, notes, numbers=count_parameters(directory))
+
+
+def count_parameters(directory: Path) -> int:
+    """The numbers stored in a backbone's weights; tied tables are stored, and counted, once."""
+    return sum(math.prod(file.get_slice(name).get_shape()) for _, name, file in stored_tensors(directory))
 
 
 def _downloaded(repository: str, revision: str | None) -> Path:
@@ -209,19 +231,15 @@ def _downloaded(repository: str, revision: str | None) -> Path:
     Of the weights no more is fetched than the index names: some repositories hold them a second time, in one file.
     """
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     def fetch(*names: str) -> Path:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(names)))
 
     named = f"{repository} at revision {revision} on {constants.ENDPOINT}"
     try:
-        return fetch(*_weight_names(fetch("config.json", INDEX, TOKENIZER)))
+        index = fetch("config.json", INDEX, TOKENIZER) / INDEX
+        return fetch(*(set(read_json(index)["weight_map"].values()) if index.is_file() else {WEIGHTS}))
     except GatedRepoError as error:
         raise ValueError(f"{named} needs its owner's permission: ask for it there, then set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
@@ -236,13 +254,6 @@ def _downloaded(repository: str, revision: str | None) -> Path:
             f"{named} can't be reached and isn't in the cache: check the network and HF_ENDPOINT, or give a "
             'downloaded copy with source "local".'
         ) from error
-
-
-def _weight_names(directory: Path) -> set[str]:
-    """Files of weights that a directory's index names, or the one file where there is no index."""
-    if not (directory / INDEX).is_file():
-        return {WEIGHTS}
-    return set(read_json(directory / INDEX)["weight_map"].values())
 
 
 def _copy_backbone(source: Path, staged: Path) -> None:

@@ -1,7 +1,7 @@
 """SASRec: self-attention over the item history (Kang & McAuley, ICDM 2018), trained with full cross-entropy.
 
-Belongs here: the whole model, from top to bottom, its examples, and its fitting. Not here: the loop (`training.py`) and
-the loss over the catalogue (`catalogue_loss.py`, `sampled_loss.py`).
+Belongs here: the whole recommender, from top to bottom: model, examples, fit. Not here: the training (`training/`) and
+the loss over the catalogue (`losses/`).
 
 As in the original: learned positions, an embedding of the items shared with the output, post-residual dropout, layer
 norms before the sublayers and one at the end, point-wise feed-forward of width d. Departures:
@@ -14,20 +14,20 @@ Letters: B users, L positions, D width, H heads, V catalogue size, N positions w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
 
+from models.declaration import Declaration, Fitted, TrainingData
 from models.losses.sampled import SampledSoftmax, training_cross_entropy
 from models.recommender import EmbeddingRecommender, inference
 from models.sequences import Sequences
-from models.training.run import TrainingConfig, TrainingOutcome, Validate, train
+from models.settings import check_choices, check_range
+from models.training.config import TrainingConfig
+from models.training.course import Course
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,20 @@ class SASRecConfig:
 
     Attributes:
         d: width D of the items' and users' vectors.
-        blocks: attention blocks.
+        layers: each of self-attention and a feed-forward.
         heads: attention heads; they share D.
         dropout: on embeddings, attention weights and both sublayers' outputs.
         max_length: L, the most recent items that are read; older ones are cut off.
         loss_precision: of the catalogue's logits in training; see `catalogue_cross_entropy`.
         sampled_softmax: above which catalogue size training's cross-entropy is estimated from drawn items, and how
-            many are drawn a step (`sampled_loss.py`); None: never.
+            many are drawn a step (`losses/sampled.py`); None: never.
 
     Raises:
         ValueError: on a value out of range.
     """
 
     d: int = 64
-    blocks: int = 2
+    layers: int = 2
     heads: int = 1
     dropout: float = 0.6
     max_length: int = 50
@@ -57,15 +57,19 @@ class SASRecConfig:
     sampled_softmax: SampledSoftmax | None = None
 
     def __post_init__(self) -> None:
-        for name in ("d", "blocks", "heads", "max_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"SASRec's {name} must be at least 1, not {getattr(self, name)}.")
+        check_range(self, "d layers heads max_length", least=1)
+        check_range(self, "dropout", least=0, below=1)
+        check_choices(self)
         if self.d % self.heads:
             raise ValueError(f"SASRec's d = {self.d} must be a multiple of heads = {self.heads}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"SASRec's dropout must lie in [0, 1), not {self.dropout}.")
-        if self.loss_precision not in ("float32", "bfloat16"):
-            raise ValueError(f"SASRec's loss_precision must be float32 or bfloat16, not {self.loss_precision!r}.")
+
+
+@dataclass(frozen=True)
+class SASRecSettings:
+    """What a profile says of SASRec."""
+
+    model: SASRecConfig
+    training: TrainingConfig
 
 
 class SASRec(EmbeddingRecommender):
@@ -76,8 +80,6 @@ class SASRec(EmbeddingRecommender):
         config: the architecture.
     """
 
-    kind = "sasrec"
-
     def __init__(self, n_items: int, config: SASRecConfig) -> None:
         super().__init__()
         self.n_items = n_items
@@ -85,7 +87,7 @@ class SASRec(EmbeddingRecommender):
         self.items = nn.Embedding(n_items + 1, config.d, padding_idx=0)
         self.positions = nn.Embedding(config.max_length, config.d)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.d)
         self.apply(_initialise)
 
@@ -96,8 +98,8 @@ class SASRec(EmbeddingRecommender):
         """
         positions_L = torch.arange(items_BL.shape[1], device=items_BL.device)
         x_BLD = self.dropout(self.items(items_BL) + self.positions(positions_L))
-        for block in self.blocks:
-            x_BLD = block(x_BLD)
+        for layer in self.layers:
+            x_BLD = layer(x_BLD)
         return self.norm(x_BLD)
 
     def forward(self, items_BL: Tensor, targets_BL: Tensor, share: Tensor) -> dict[str, Tensor]:
@@ -139,7 +141,7 @@ class SASRec(EmbeddingRecommender):
         return cls(architecture.pop("n_items"), SASRecConfig(**architecture))
 
 
-class _Block(nn.Module):
+class _Layer(nn.Module):
     """Causal self-attention, then a point-wise feed-forward: `x + dropout(sublayer(norm(x)))` (section III-B)."""
 
     def __init__(self, config: SASRecConfig) -> None:
@@ -203,42 +205,25 @@ class SASRecExamples:
         return {"items_BL": padded[:, :-1], "targets_BL": padded[:, 1:], "share": torch.tensor(share).float()}
 
 
-def fit_sasrec(
-    sequences: Sequences,
-    n_items: int,
-    config: SASRecConfig,
-    training: TrainingConfig,
-    *,
-    seed: int,
-    validate: Validate | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
-    state: Path | None = None,
-) -> tuple[SASRec, TrainingOutcome]:
+def fit_sasrec(data: TrainingData, settings: SASRecSettings, course: Course) -> Fitted:
     """Train a SASRec from scratch.
-
-    Args:
-        sequences: the training part of every user, in time order, its last item (the last training target) included.
-        n_items: V.
-        config: the architecture.
-        training: how to train.
-        seed: fixes the initial weights, the order of batches, and dropout.
-        validate: see `models.training.run.train`.
-        callbacks: see `models.training.run.train`.
-        state: see `models.training.run.train`.
 
     Raises:
         ValueError: if an item is outside 1..V, or no sequence has two items.
     """
-    torch.manual_seed(seed)
-    model = SASRec(n_items, config)
-    model.check_histories(sequences)
-    outcome = train(
-        model,
-        SASRecExamples(sequences, config.max_length),
-        training,
-        validate=validate,
-        seed=seed,
-        callbacks=callbacks,
-        state=state,
-    )
-    return model, outcome
+    torch.manual_seed(course.seed)
+    model = SASRec(data.n_items, settings.model)
+    model.check_histories(data.sequences)
+    examples = SASRecExamples(data.sequences, settings.model.max_length)
+    return Fitted(model, {"training": course.train(model, examples, settings.training)})
+
+
+DECLARATION = Declaration(
+    name="sasrec",
+    label="SASRec",
+    colour="#2b7bba",
+    source="Kang & McAuley, ICDM 2018; with the full cross-entropy of arXiv 2402.06216",
+    year=2018,
+    settings=SASRecSettings,
+    fit=fit_sasrec,
+)

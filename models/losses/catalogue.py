@@ -1,7 +1,7 @@
 """Losses over the whole catalogue, without ever holding all its logits: softmax cross-entropy, and KL divergence.
 
 Belongs here: what recommenders that score by a dot product share. Not here: which positions are targets, what the
-losses are added to (`distillation.py`), and the estimate from a sample of the catalogue (`sampled_loss.py`).
+losses are added to (`slmrec/distillation.py`), and the estimate from a sample of the catalogue (`sampled.py`).
 
 A dense cross-entropy writes N x V logits, their softmax and their gradient, each tens of megabytes a step, and on a
 CPU the page faults on them cost more than the arithmetic. Here rows go through one buffer in chunks, and since the
@@ -13,12 +13,14 @@ chunk.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+Gradients = tuple[Tensor | None, ...]
 LOGITS_AT_ONCE = {"cpu": 4_000_000, "cuda": 64_000_000}
 """How many logits a chunk holds where the caller does not say: about what stays in a CPU's last cache; ours."""
 
@@ -52,9 +54,26 @@ def catalogue_cross_entropy(
     check_targets(h_ND, item_table_VD, targets_N)
     if h_ND.dtype == torch.float64:
         precision = torch.float64
-    return _CatalogueCrossEntropy.apply(
-        h_ND, item_table_VD, targets_N, chunk or rows_at_once(h_ND, len(item_table_VD)), precision
-    )
+    total = torch.float64 if precision == torch.float64 else torch.float32
+    rows = chunk or rows_at_once(h_ND, len(item_table_VD))
+
+    def compute(needed: Sequence[bool], h_ND: Tensor, item_table_VD: Tensor) -> tuple[Tensor, Gradients]:
+        h, table = h_ND.to(precision), item_table_VD.to(precision)
+        loss_N = h.new_empty(len(h), dtype=total)
+        grad_h_ND = torch.empty_like(h_ND) if needed[0] else None
+        grad_table_VD = torch.zeros_like(item_table_VD, dtype=total) if needed[1] else None
+        buffer_CV = h.new_empty(min(rows, len(h)), len(table))
+        for part in chunks_of(h, rows):
+            logits_CV = torch.mm(h[part], table.T, out=buffer_CV[: len(h[part])])
+            logits_CV[:, 0] = -torch.inf
+            loss_N[part] = loss_and_gradient(logits_CV, targets_N[part], total)
+            if grad_h_ND is not None:
+                grad_h_ND[part] = logits_CV @ table
+            if grad_table_VD is not None:
+                grad_table_VD += logits_CV.T @ h[part]
+        return loss_N, (grad_h_ND, grad_table_VD)
+
+    return LossWithGradients.apply(compute, h_ND, item_table_VD)
 
 
 def catalogue_divergence(
@@ -78,9 +97,52 @@ def catalogue_divergence(
             f"Two predictions of the same positions and items are needed, but one is of {len(h_ND)} positions and "
             f"{len(item_table_VD)} items, the other of {len(reference_NE)} and {len(reference_table_VE)}."
         )
-    return _CatalogueDivergence.apply(
-        h_ND, item_table_VD, reference_NE, reference_table_VE, chunk or rows_at_once(h_ND, len(item_table_VD))
-    )
+    total = torch.float64 if h_ND.dtype == torch.float64 else torch.float32
+    rows = chunk or rows_at_once(h_ND, len(item_table_VD))
+    reference, reference_items = reference_NE.detach().to(total), reference_table_VE.detach().to(total)[1:]
+
+    def compute(needed: Sequence[bool], h_ND: Tensor, item_table_VD: Tensor) -> tuple[Tensor, Gradients]:
+        h, table = h_ND.to(total), item_table_VD.to(total)
+        divergence_N = h.new_empty(len(h))
+        grad_h_ND = torch.empty_like(h) if needed[0] else None
+        grad_table_VD = torch.zeros_like(table) if needed[1] else None
+        for part in chunks_of(h, rows):
+            log_p_CV = torch.log_softmax(h[part] @ table[1:].T, 1)
+            log_q_CV = torch.log_softmax(reference[part] @ reference_items.T, 1)
+            q_CV = log_q_CV.exp()
+            divergence_N[part] = (q_CV * log_q_CV.sub_(log_p_CV)).sum(1)
+            gradient_CV = log_p_CV.exp_().sub_(q_CV)  # of the chunk's summed divergence by the logits of p
+            if grad_h_ND is not None:
+                grad_h_ND[part] = gradient_CV @ table[1:]
+            if grad_table_VD is not None:
+                grad_table_VD[1:] += gradient_CV.T @ h[part]
+        return divergence_N, (grad_h_ND, grad_table_VD)
+
+    return LossWithGradients.apply(compute, h_ND, item_table_VD)
+
+
+class LossWithGradients(torch.autograd.Function):
+    """The mean of a loss over rows, from a function that computes its gradients in the same pass as its value.
+
+    The function is called without autocast, with which of the inputs need a gradient and with the inputs themselves,
+    detached. It returns the loss of each row and the gradients of their sum, None where none is needed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, compute: Callable[..., tuple[Tensor, Gradients]], *inputs: Tensor) -> Tensor:
+        """The mean loss, of the type of the first input."""
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            loss_N, gradients = compute(ctx.needs_input_grad[1:], *(tensor.detach() for tensor in inputs))
+        ctx.save_for_backward(*gradients)
+        ctx.rows, ctx.dtypes = len(loss_N), [tensor.dtype for tensor in inputs]
+        return loss_N.mean().to(inputs[0].dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients that came with it, scaled."""
+        scale, both = grad_loss / ctx.rows, zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return None, *(None if gradient is None else (gradient * scale).to(dtype) for gradient, dtype in both)
 
 
 def check_targets(h_ND: Tensor, item_table_VD: Tensor, targets_N: Tensor) -> None:
@@ -99,6 +161,11 @@ def rows_at_once(h_ND: Tensor, columns: int) -> int:
     return max(16, LOGITS_AT_ONCE.get(h_ND.device.type, 4_000_000) // columns)
 
 
+def chunks_of(h_ND: Tensor, rows: int) -> list[slice]:
+    """Slices of so many rows each, the last one of what is left."""
+    return [slice(start, start + rows) for start in range(0, len(h_ND), rows)]
+
+
 def loss_and_gradient(logits_CV: Tensor, columns_C: Tensor, precision: torch.dtype) -> Tensor:
     """Each row's cross-entropy [C], of this precision; `logits_CV` becomes the gradient of their sum by the logits.
 
@@ -114,87 +181,3 @@ def loss_and_gradient(logits_CV: Tensor, columns_C: Tensor, precision: torch.dty
     logsumexp_C = largest_C - softmax_CV.amax(1).to(precision).log()
     softmax_CV[at_target] -= 1
     return logsumexp_C - target_logit_C
-
-
-class _CatalogueCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, h_ND: Tensor, item_table_VD: Tensor, targets_N: Tensor, chunk: int, precision: torch.dtype
-    ) -> Tensor:
-        n_targets, n_columns = targets_N.numel(), item_table_VD.shape[0]
-        wants_h, wants_table = ctx.needs_input_grad[:2]
-        total = torch.float64 if precision == torch.float64 else torch.float32
-        h, table = h_ND.detach().to(precision), item_table_VD.detach().to(precision)
-        loss_N = h.new_empty(n_targets, dtype=total)
-        grad_h_ND = torch.empty_like(h_ND) if wants_h else None
-        grad_table_VD = torch.zeros_like(item_table_VD, dtype=total) if wants_table else None
-        buffer_CV = h.new_empty(min(chunk, n_targets), n_columns)
-        with torch.autocast(h.device.type, enabled=False):
-            for start in range(0, n_targets, chunk):
-                h_CD = h[start : start + chunk]
-                logits_CV = torch.mm(h_CD, table.T, out=buffer_CV[: len(h_CD)])
-                logits_CV[:, 0] = -torch.inf
-                loss_N[start : start + chunk] = loss_and_gradient(logits_CV, targets_N[start : start + chunk], total)
-                if grad_h_ND is not None:
-                    grad_h_ND[start : start + chunk] = logits_CV @ table
-                if grad_table_VD is not None:
-                    grad_table_VD += logits_CV.T @ h_CD
-        ctx.save_for_backward(grad_h_ND, grad_table_VD)
-        ctx.n_targets, ctx.table_dtype = n_targets, item_table_VD.dtype
-        return loss_N.mean().to(h_ND.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        grad_h_ND, grad_table_VD = ctx.saved_tensors
-        scale = grad_loss / ctx.n_targets
-        return (
-            None if grad_h_ND is None else grad_h_ND * scale,
-            None if grad_table_VD is None else (grad_table_VD * scale).to(ctx.table_dtype),
-            None,
-            None,
-            None,
-        )
-
-
-class _CatalogueDivergence(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, h_ND: Tensor, item_table_VD: Tensor, reference_NE: Tensor, reference_table_VE: Tensor, chunk: int
-    ) -> Tensor:
-        wants_h, wants_table = ctx.needs_input_grad[:2]
-        total = torch.float64 if h_ND.dtype == torch.float64 else torch.float32
-        h, table, reference, reference_table = (
-            tensor.detach().to(total) for tensor in (h_ND, item_table_VD, reference_NE, reference_table_VE)
-        )
-        divergence_N = h.new_empty(len(h))
-        grad_h_ND = torch.empty_like(h) if wants_h else None
-        grad_table_VD = torch.zeros_like(table) if wants_table else None
-        with torch.autocast(h.device.type, enabled=False):
-            for start in range(0, len(h), chunk):
-                rows = slice(start, start + chunk)
-                log_p_CV, log_q_CV = _log_softmax(h[rows], table), _log_softmax(reference[rows], reference_table)
-                q_CV = log_q_CV.exp()
-                divergence_N[rows] = (q_CV * log_q_CV.sub_(log_p_CV)).sum(1)
-                gradient_CV = log_p_CV.exp_().sub_(q_CV)  # of the chunk's summed divergence by the logits of p
-                if grad_h_ND is not None:
-                    grad_h_ND[rows] = gradient_CV @ table[1:]
-                if grad_table_VD is not None:
-                    grad_table_VD[1:] += gradient_CV.T @ h[rows]
-        ctx.save_for_backward(grad_h_ND, grad_table_VD)
-        ctx.positions, ctx.dtypes = len(h), (h_ND.dtype, item_table_VD.dtype)
-        return divergence_N.mean().to(h_ND.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        grads = [
-            None if grad is None else (grad * (grad_loss / ctx.positions)).to(dtype)
-            for grad, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        ]
-        return grads[0], grads[1], None, None, None
-
-
-def _log_softmax(h_CD: Tensor, table_VD: Tensor) -> Tensor:
-    """[C, V - 1]: of the items, padding left out."""
-    return torch.log_softmax(h_CD @ table_VD[1:].T, 1)

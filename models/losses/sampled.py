@@ -1,7 +1,7 @@
 """Training's cross-entropy where the catalogue is too large to go through it at each step: sampled softmax.
 
 Belongs here: the choice between the exact loss and its estimate, the draw, and the estimate. Not here: the exact loss
-(`catalogue_loss.py`). Only training estimates: validation and evaluation rank the whole catalogue.
+(`catalogue.py`). Only training estimates: validation and evaluation rank the whole catalogue.
 
 The target's logit s_t is taken as it is, and the sum over the n - 1 other items from M items drawn for all positions:
 
@@ -27,15 +27,23 @@ chunk.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from models.losses.catalogue import catalogue_cross_entropy, check_targets, loss_and_gradient, rows_at_once
+from models.losses.catalogue import (
+    Gradients,
+    LossWithGradients,
+    catalogue_cross_entropy,
+    check_targets,
+    chunks_of,
+    loss_and_gradient,
+    rows_at_once,
+)
+from models.settings import check_range
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,7 @@ class SampledSoftmax:
     items: int
 
     def __post_init__(self) -> None:
-        if self.items < 2:
-            raise ValueError(f"Sampled softmax must draw at least 2 items a step, not {self.items}: raise items.")
+        check_range(self, "items", least=2)
         if self.items > self.above:
             raise ValueError(
                 f"Sampled softmax can't draw {self.items} items wherever a catalogue has more than {self.above}: "
@@ -114,66 +121,34 @@ def sampled_cross_entropy(
     drawn_M = drawn_M.sort().values
     place_N = torch.searchsorted(drawn_M, targets_N).clamp(max=len(drawn_M) - 1)
     hit_N = drawn_M[place_N] == targets_N
-    # one look-up, so that a trained table gets one gradient of its own size
-    rows = item_table_VD.index_select(0, torch.cat([drawn_M, targets_N]))
-    drawn_MD, target_ND = rows.split([len(drawn_M), len(targets_N)])
+    hit_column_N = torch.where(hit_N, place_N + 1, 0)
     log_q_N = (len(drawn_M) - hit_N.double()).log() - math.log(len(item_table_VD) - 2)
-    return _SampledCrossEntropy.apply(
-        h_ND,
-        drawn_MD,
-        target_ND,
-        torch.where(hit_N, place_N + 1, 0),
-        log_q_N,
-        chunk or rows_at_once(h_ND, len(drawn_M) + 1),
-        precision,
-    )
+    total = torch.float64 if precision == torch.float64 else torch.float32
+    rows = chunk or rows_at_once(h_ND, len(drawn_M) + 1)
 
-
-class _SampledCrossEntropy(torch.autograd.Function):
-    """Logits [C, K]: column 0 is each row's own target, the others are the drawn items."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        h_ND: Tensor,
-        drawn_MD: Tensor,
-        target_ND: Tensor,
-        hit_column_N: Tensor,
-        log_q_N: Tensor,
-        chunk: int,
-        precision: torch.dtype,
-    ) -> Tensor:
-        total = torch.float64 if precision == torch.float64 else torch.float32
-        h, target = h_ND.detach().to(precision), target_ND.detach().to(precision)
-        drawn_KD = functional.pad(drawn_MD.detach().to(precision), (0, 0, 1, 0))  # a row of zeros in the target's place
-        wants_h, wants_items = ctx.needs_input_grad[:2]
+    def compute(needed: Sequence[bool], h_ND: Tensor, drawn_MD: Tensor, target_ND: Tensor) -> tuple[Tensor, Gradients]:
+        """Logits [C, K]: column 0 is each row's own target, the others are the drawn items."""
+        h, target = h_ND.to(precision), target_ND.to(precision)
+        drawn_KD = functional.pad(drawn_MD.to(precision), (0, 0, 1, 0))  # a row of zeros in the target's place
         loss_N = h.new_empty(len(h), dtype=total)
-        grad_h_ND = torch.empty_like(h_ND) if wants_h else None
-        grad_drawn_KD = torch.zeros_like(drawn_KD, dtype=total) if wants_items else None
-        grad_target_ND = torch.empty_like(target_ND) if wants_items else None
-        buffer_CK = h.new_empty(min(chunk, len(h)), len(drawn_KD))
-        with torch.autocast(h.device.type, enabled=False):
-            for start in range(0, len(h), chunk):
-                rows = slice(start, start + chunk)
-                h_CD, own_CD, column_C = h[rows], target[rows], hit_column_N[rows]
-                logits_CK = torch.mm(h_CD, drawn_KD.T, out=buffer_CK[: len(h_CD)])
-                logits_CK[torch.arange(len(h_CD), device=h.device), column_C] = -torch.inf  # drawn again: counts once
-                # the softmax is the same whether log Q is taken from all other logits or added to the target's
-                logits_CK[:, 0] = (h_CD * own_CD).sum(1) + log_q_N[rows]
-                loss_N[rows] = loss_and_gradient(logits_CK, torch.zeros_like(column_C), total)
-                if grad_h_ND is not None:
-                    grad_h_ND[rows] = logits_CK @ drawn_KD + logits_CK[:, :1] * own_CD
-                if grad_drawn_KD is not None and grad_target_ND is not None:
-                    grad_drawn_KD += logits_CK.T @ h_CD
-                    grad_target_ND[rows] = logits_CK[:, :1] * h_CD
-        grad_drawn_MD = None if grad_drawn_KD is None else grad_drawn_KD[1:].to(drawn_MD.dtype)
-        ctx.save_for_backward(grad_h_ND, grad_drawn_MD, grad_target_ND)
-        ctx.positions = len(h)
-        return loss_N.mean().to(h_ND.dtype)
+        grad_h_ND = torch.empty_like(h_ND) if needed[0] else None
+        grad_drawn_KD = torch.zeros_like(drawn_KD, dtype=total) if needed[1] else None
+        grad_target_ND = torch.empty_like(target_ND) if needed[1] else None
+        buffer_CK = h.new_empty(min(rows, len(h)), len(drawn_KD))
+        for part in chunks_of(h, rows):
+            h_CD, own_CD, column_C = h[part], target[part], hit_column_N[part]
+            logits_CK = torch.mm(h_CD, drawn_KD.T, out=buffer_CK[: len(h_CD)])
+            logits_CK[torch.arange(len(h_CD), device=h.device), column_C] = -torch.inf  # drawn again: counts once
+            # the softmax is the same whether log Q is taken from all other logits or added to the target's
+            logits_CK[:, 0] = (h_CD * own_CD).sum(1) + log_q_N[part]
+            loss_N[part] = loss_and_gradient(logits_CK, torch.zeros_like(column_C), total)
+            if grad_h_ND is not None:
+                grad_h_ND[part] = logits_CK @ drawn_KD + logits_CK[:, :1] * own_CD
+            if grad_drawn_KD is not None and grad_target_ND is not None:
+                grad_drawn_KD += logits_CK.T @ h_CD
+                grad_target_ND[part] = logits_CK[:, :1] * h_CD
+        return loss_N, (grad_h_ND, None if grad_drawn_KD is None else grad_drawn_KD[1:], grad_target_ND)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        scale = grad_loss / ctx.positions
-        grads = [None if grad is None else grad * scale for grad in ctx.saved_tensors]
-        return *grads, None, None, None, None
+    # one look-up, so that a trained table gets one gradient of its own size
+    both = item_table_VD.index_select(0, torch.cat([drawn_M, targets_N]))
+    return LossWithGradients.apply(compute, h_ND, *both.split([len(drawn_M), len(targets_N)]))

@@ -1,15 +1,15 @@
-"""What a small student learns from a teacher's layers: SLMRec's loss, and the trainings offline and online.
+"""What a small student learns from a teacher's layers: SLMRec's loss, offline and online.
 
-Belongs here: the configuration, the modules that add the terms up for a batch, and fitting teacher and student. Not
-here: the terms (`distillation_terms.py`), the teacher's answers kept on disk (`teacher_states.py`), the recommender
-itself (`llm_recommender.py`) or the training loop (`training.py`).
+Belongs here: the configuration, and the modules that add the terms up for a batch. Not here: the terms
+(`losses/distillation.py`), the teacher's states kept on disk (`teacher_states.py`), the recommender itself
+(`recommender.py`), the trainings (`teacher.py`, `student.py`).
 
     L = L_ce + lambda_cos (1 - D_cos) + lambda_norm D_norm + lambda_ms L_ms        (arXiv 2405.17890, section 4)
 
 Both models are cut into B blocks of equal depth; block k ends at teacher layer kM/B and student layer kN/B. The terms
 run over the positions that have a target (in the paper: the last token), and each is a mean over them. Offline, the
 teacher is trained first and then frozen; online, both are trained together. Every term that has a weight is computed
-and reported; one that isn't finite stops the training (`training_loop.py`).
+and reported; one that isn't finite stops the training (`training/loop.py`).
 
 Letters: K blocks, N supervised positions, H width, D width of the item embeddings.
 """
@@ -31,9 +31,10 @@ from models.losses.distillation import (
     squared_distance,
 )
 from models.losses.sampled import training_cross_entropy
-from models.slmrec.layer_choice import Rule
+from models.settings import check_choices, check_range
+from models.slmrec.layers import LayerRule
 from models.slmrec.recommender import LLMRecommender
-from models.slmrec.teacher_states import teacher_answers
+from models.slmrec.teacher_states import teacher_outputs
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class DistillationConfig:
         start: where the student's layers come from: the language `backbone` (the paper), the trained `teacher`, or
             `random` ones (the control).
         layers: which of the teacher's depth they are: the `first` (the paper), at an even `interval`, or those of the
-            largest block `influence` (`layer_choice.choose_layers`). Random layers are nobody's.
+            largest `influence` (`layers.choose_layers`); with random layers there is nothing to choose from.
 
     Raises:
         ValueError: on a value out of range.
@@ -68,34 +69,27 @@ class DistillationConfig:
     scale: Literal["paper", "released"] = "paper"
     states: Literal["normed", "raw"] = "normed"
     start: Literal["backbone", "teacher", "random"] = "backbone"
-    layers: Rule = "first"
+    layers: LayerRule = "first"
 
     def __post_init__(self) -> None:
-        if self.blocks < 1:
-            raise ValueError(f"blocks must be at least 1, not {self.blocks}.")
-        for name in ("lambda_cos", "lambda_norm", "lambda_ms", "lambda_kl"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}.")
-        choices = {
-            "scale": ("paper", "released"),
-            "states": ("normed", "raw"),
-            "start": ("backbone", "teacher", "random"),
-            "layers": ("first", "interval", "influence"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
+        check_range(self, "blocks", least=1)
+        check_range(self, "lambda_cos lambda_norm lambda_ms lambda_kl", least=0)
+        check_choices(self)
         if self.start == "random" and self.layers != "first":
-            raise ValueError('Random layers are nobody\'s, so none are chosen: leave layers at "first".')
+            raise ValueError('With start "random" there are no trained layers to choose from: set layers to "first".')
 
     @property
     def follows_teacher(self) -> bool:
-        """Whether any term needs the teacher's answers."""
+        """Whether any term needs the teacher's outputs."""
         return self.lambda_cos > 0 or self.lambda_norm > 0 or self.lambda_kl > 0
 
 
+TeacherOutputs = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""Block states [K, N, H], representations [N, D] and item table [V + 1, D], as far as a term needs them."""
+
+
 class _TaughtStudent(nn.Module):
-    """A student and its block heads, and the loss of both against a teacher's answers: what all distillation shares.
+    """A student and its block heads, and the loss of both against a teacher's outputs: what all distillation shares.
 
     The heads of the blocks but the last serve training only: they are not part of the student that is kept.
     """
@@ -109,7 +103,7 @@ class _TaughtStudent(nn.Module):
         self.student_ends = block_ends(student.settings.layers, config.blocks)
         self.teacher_ends: tuple[int, ...] = ()
         if teacher is not None:
-            check_pair(teacher, student)
+            _check_pair(teacher, student)
             self.teacher_ends = block_ends(teacher.settings.layers, config.blocks)
         heads = config.blocks - 1 if config.lambda_ms else 0
         with torch.random.fork_rng():
@@ -121,14 +115,7 @@ class _TaughtStudent(nn.Module):
         return str(self.settings)
 
     def weighted_terms(
-        self,
-        items: Tensor,
-        lengths: Tensor,
-        targets: Tensor,
-        share: Tensor | float,
-        states_KNH: Tensor | None,
-        users_ND: Tensor | None,
-        teacher_items_VD: Tensor | None,
+        self, items: Tensor, lengths: Tensor, targets: Tensor, share: Tensor | float, outputs: TeacherOutputs
     ) -> dict[str, Tensor]:
         """`loss`, and its terms unweighted: `ce`, `cos` (D_cos), `norm` (D_norm), `ms` (L_ms), `kl`.
 
@@ -136,8 +123,7 @@ class _TaughtStudent(nn.Module):
 
         Args:
             items, lengths, targets, share: a batch of `NextItemExamples`.
-            states_KNH, users_ND, teacher_items_VD: the teacher's block states, representations and item table, as far
-                as a term needs them.
+            outputs: the teacher's.
         """
         settings, sums = self.settings, self.settings.scale == "released"
         raw = self.student.supervised_states(items, lengths, self.student_ends, normed=False)
@@ -146,13 +132,14 @@ class _TaughtStudent(nn.Module):
         heads = [*self.heads, self.student.output_adapter]
         users = [head(h_NH).to(items_VD.dtype) for head, h_NH in zip(heads, normed[-len(heads) :], strict=True)]
         sampled = self.student.settings.sampled_softmax
+        states_KNH, users_ND, teacher_items_VD = outputs
         terms = {"ce": training_cross_entropy(users[-1], items_VD, targets, sampled)}
         loss = terms["ce"]
         if self.heads:
             terms["ms"] = multi_supervision(users[:-1], items_VD, targets, sampled)
             loss = loss + settings.lambda_ms * (len(self.heads) if sums else 1) * terms["ms"]
         if settings.lambda_cos or settings.lambda_norm:
-            assert states_KNH is not None, "the batches lack the teacher's answers"
+            assert states_KNH is not None, "the batches lack the teacher's states"
             student_KNH = torch.stack(normed if settings.states == "normed" else raw)
             teacher_KNH, blocks = states_KNH.to(student_KNH.dtype), settings.blocks if sums else 1
             if settings.lambda_cos:
@@ -162,24 +149,27 @@ class _TaughtStudent(nn.Module):
                 terms["norm"] = (plain_distance if sums else squared_distance)(teacher_KNH, student_KNH)
                 loss = loss + settings.lambda_norm * blocks * terms["norm"]
         if settings.lambda_kl:
-            assert users_ND is not None, "the batches lack the teacher's answers"
+            assert users_ND is not None, "the batches lack the teacher's representations"
             assert teacher_items_VD is not None
             terms["kl"] = catalogue_divergence(users[-1], items_VD, users_ND, teacher_items_VD)
             loss = loss + settings.lambda_kl * terms["kl"]
         return {"loss": loss * share, **terms}
 
+    def outputs_of(self, teacher: LLMRecommender, items: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's block states [K, N, H] and representations [N, D] for a batch."""
+        return teacher_outputs(teacher, items, lengths, self.teacher_ends, normed=self.settings.states == "normed")
+
 
 class Distillation(_TaughtStudent):
     """Offline: a student and a frozen teacher; the forward pass is the loss with every term.
-
-    Only their item table is kept, and only for logits, of a teacher whose answers come with the batches.
 
     Args:
         student: is trained.
         teacher: is frozen; None where no term needs one.
         config: blocks and weights.
-        cached: the teacher's answers come with the batches (`DistilledExamples`), so that it never runs.
         seed: of the heads' first weights.
+        cached: the teacher's outputs come with the batches (`DistilledExamples`), so that it never runs: of it only the
+            item table is kept, and only for logits.
 
     Raises:
         ValueError: if the two models can't be compared.
@@ -217,21 +207,12 @@ class Distillation(_TaughtStudent):
         teacher_states: Tensor | None = None,
         teacher_users: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """`loss`, and its terms unweighted: `ce`, `cos` (D_cos), `norm` (D_norm), `ms` (L_ms), `kl`, as far as used.
-
-        The loss is the weighted sum of the terms, times the batch's share (`NextItemExamples.batch`).
-
-        Args:
-            items, lengths, targets, share: a batch of `NextItemExamples`.
-            teacher_states, teacher_users: [K, N, H] and [N, D], as `DistilledExamples` adds them.
-        """
+        """See `weighted_terms`; `teacher_states` [K, N, H] and `teacher_users` [N, D] as of `DistilledExamples`."""
         if self.teacher is not None:
             with torch.no_grad():
-                teacher_states, teacher_users = teacher_answers(
-                    self.teacher, items, lengths, self.teacher_ends, normed=self.settings.states == "normed"
-                )
-        answers = teacher_states, teacher_users, self.teacher_items_VD
-        return self.weighted_terms(items, lengths, targets, share, *answers)
+                teacher_states, teacher_users = self.outputs_of(self.teacher, items, lengths)
+        outputs = teacher_states, teacher_users, self.teacher_items_VD
+        return self.weighted_terms(items, lengths, targets, share, outputs)
 
 
 class OnlineDistillation(_TaughtStudent):
@@ -239,27 +220,19 @@ class OnlineDistillation(_TaughtStudent):
 
     Args:
         student, teacher: both are trained.
-        config: as of `Distillation`.
+        config, seed: as of `Distillation`.
         detached: the student's terms don't train the teacher (ours; in the released code they do). The logits that
             the student follows are detached in either case.
-        seed: of the heads' first weights.
 
     Raises:
         ValueError: if the two models can't be compared.
     """
 
     def __init__(
-        self,
-        student: LLMRecommender,
-        teacher: LLMRecommender,
-        config: DistillationConfig,
-        *,
-        detached: bool,
-        seed: int,
+        self, student: LLMRecommender, teacher: LLMRecommender, config: DistillationConfig, *, detached: bool, seed: int
     ):
         super().__init__(student, teacher, config, seed)
-        self.teacher = teacher
-        self.detached = detached
+        self.teacher, self.detached = teacher, detached
 
     def extra_repr(self) -> str:
         """As of `Distillation`, and whether the student's terms train the teacher."""
@@ -268,19 +241,16 @@ class OnlineDistillation(_TaughtStudent):
     def forward(
         self, items: Tensor, lengths: Tensor, targets: Tensor, share: Tensor | float = 1.0
     ) -> dict[str, Tensor]:
-        """As of `Distillation`, and the teacher's `teacher_ce`, which is added to the loss."""
-        states_KNH, users_ND = teacher_answers(
-            self.teacher, items, lengths, self.teacher_ends, normed=self.settings.states == "normed"
-        )
-        items_VD = self.teacher.item_table()
-        sampled = self.teacher.settings.sampled_softmax
+        """See `weighted_terms`; and the teacher's `teacher_ce`, which is added to the loss."""
+        states_KNH, users_ND = self.outputs_of(self.teacher, items, lengths)
+        items_VD, sampled = self.teacher.item_table(), self.teacher.settings.sampled_softmax
         teacher_ce = training_cross_entropy(users_ND.to(items_VD.dtype), items_VD, targets, sampled)
-        answers = states_KNH.detach() if self.detached else states_KNH, users_ND.detach(), items_VD.detach()
-        terms = self.weighted_terms(items, lengths, targets, share, *answers)
+        outputs = states_KNH.detach() if self.detached else states_KNH, users_ND.detach(), items_VD.detach()
+        terms = self.weighted_terms(items, lengths, targets, share, outputs)
         return {**terms, "loss": terms["loss"] + teacher_ce * share, "teacher_ce": teacher_ce}
 
 
-def check_pair(teacher: LLMRecommender, student: LLMRecommender) -> None:
+def _check_pair(teacher: LLMRecommender, student: LLMRecommender) -> None:
     """Refuse a teacher whose states can't be compared with the student's, with a ValueError."""
     for what, of_teacher, of_student in (
         ("the width of the backbone", teacher.architecture.hidden_size, student.architecture.hidden_size),

@@ -1,8 +1,8 @@
 """The E4SRec-type recommender: a language model's layers read a user's history, a dot product ranks the items.
 
-Belongs here: the whole model, in the order of its forward pass, and what it is made from. Not here: its configuration
-(`llm_config.py`), reading layers from disk (`decoder.py`) and running them (`layer_stack.py`), what it trains on
-(`next_item_examples.py`), what a student learns from a teacher (`distillation.py`).
+Belongs here: the whole recommender, from top to bottom: its choices, the words around the items, what it trains on, and
+the model in the order of its forward pass. Not here: reading layers from disk and running them (`backbone/`), what a
+student learns from a teacher (`distillation.py`), the trainings (`teacher.py`, `student.py`).
 
     [prompt before] [item slots] [prompt after]  ->  adapters and layers  ->  h_u . h_i for every item i
 
@@ -20,45 +20,189 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.backbone.decoder import (
-    empty_decoder,
-    load_decoder,
-    load_tokenizer,
-    random_decoder,
-    read_architecture,
-    read_token_rows,
-    with_layers,
-)
+from models.backbone.architecture import empty_decoder, random_decoder, read_architecture, with_layers
+from models.backbone.decoder import load_decoder, load_tokenizer, read_token_rows
 from models.backbone.layer_stack import LayerStack
-from models.backbone.lora import add_lora, plain_decoder
+from models.backbone.lora import LoraSettings, add_lora, plain_decoder
 from models.backbone.quantization import store_in_full
 from models.device import best_device
-from models.losses.sampled import training_cross_entropy
+from models.losses.sampled import SampledSoftmax, training_cross_entropy
 from models.recommender import EmbeddingRecommender, inference
 from models.sequences import Sequences
-from models.slmrec.config import LLMRecommenderConfig, LoraSettings
-from models.slmrec.examples import NextItemExamples
-from models.slmrec.prompt import prompt_tokens
+from models.settings import check_choices, check_range
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel
-
-__all__ = ["LLMRecommender", "LLMRecommenderConfig", "LoraSettings", "NextItemExamples"]
 
 USERS_AT_ONCE = 64
 """Users that are represented in one pass: few enough for their histories to be of like length."""
 
+BEFORE_ITEMS = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n"
+    "Given the user's purchase history, predict next possible item to be purchased.\n\n"
+    "### Input:\n"
+)
+AFTER_ITEMS = "\n### Response:\n"
+"""The Alpaca template around the item slots, with SLMRec's instruction (section 3), and one line break before the
+response as in its released code. The last token is the one that is read out."""
+PROMPT = BEFORE_ITEMS + AFTER_ITEMS
+
+
+def prompt_tokens(tokenizer: Tokenizer, objective: Literal["last", "all_positions"]) -> tuple[list[int], list[int]]:
+    """The tokens before and after the item slots; with `all_positions` all of them stand before.
+
+    What the tokenizer puts in front of every text, such as LLaMA's start of sequence, is kept: the backbone has never
+    read a text without it (ours; the released code leaves it out). What it puts behind is not: the text goes on.
+    """
+    encoded = tokenizer.encode(BEFORE_ITEMS)
+    front = len(list(takewhile(bool, encoded.special_tokens_mask)))
+    before = encoded.ids[:front] + tokenizer.encode(BEFORE_ITEMS, add_special_tokens=False).ids
+    after = tokenizer.encode(AFTER_ITEMS, add_special_tokens=False).ids
+    return (before, after) if objective == "last" else (before + after, [])
+
+
+def check_prompt(directory: Path, config: LLMRecommenderConfig) -> None:
+    """See that prompt and items fit into the context of the backbone in `directory`, before a recommender is trained.
+
+    Raises:
+        ValueError: if they don't; says what to change.
+    """
+    before, after = prompt_tokens(load_tokenizer(directory), config.objective)
+    _check_context(len(before) + len(after), config, read_architecture(directory).max_position_embeddings)
+
+
+def _check_context(prompt: int, config: LLMRecommenderConfig, context: int) -> None:
+    if prompt + config.max_items > context:
+        raise ValueError(
+            f"The prompt's {prompt} tokens and {config.max_items} items make {prompt + config.max_items}, but the "
+            f"backbone reads {context}: lower model.max_items of teacher and student by "
+            f"{prompt + config.max_items - context}, or raise backbone.context."
+        )
+
+
+@dataclass(frozen=True)
+class LLMRecommenderConfig:
+    """The recommender on top of a backbone.
+
+    Attributes:
+        layers: how many of the backbone's layers are used (the paper: the first 8 in the teacher, 4 in the student).
+        objective: what is supervised.
+            `last` is the paper: one target a user. The response words stand after the items; the last one is read.
+            `all_positions` is ours: the response words stand before the items, so that each item slot, which sees
+            only what is before it, predicts the next item in the same pass; the last slot represents the user.
+        max_items: the latest items of a history that are read (30 in the released code).
+        tuned: how the layers learn, beside the two item adapters, which always do: through LoRA (the paper), with
+            `all` their weights and the final norm's, with None not at all.
+        item_embeddings: `frozen` (the paper), or `trained` on from the table that is given (ours).
+        sampled_softmax: above which catalogue size training's cross-entropy is estimated from drawn items, and how
+            many are drawn a step (`losses/sampled.py`); None: never.
+        quantization: how the backbone's linear maps are held: as they come, or in 8 or 4 bits (on CUDA, by
+            bitsandbytes; 8 in the released code of 2024). A checkpoint holds what they stand for in full precision.
+        gradient_checkpointing: keep only the states between layers for the backward pass and compute the rest anew:
+            the same gradients, from less memory and about a third more time.
+        shared_prompt: run the prompt before the items once a batch, its keys and values serving every user, instead of
+            once a user; outside training, once for all batches. The same result, for the prompt sees no item: to 1e-8
+            in float64; under bfloat16 autocast to 0.3 % of the largest number, where bfloat16 itself lies 1.5 % off
+            float32 (`test_precision.py`). In training, LoRA's dropout then falls on the prompt once a batch.
+        length_buckets: pad a batch to its longest history, and represent users of like length together; else pad to
+            `max_items`, as the released code does. The same result: padding is never read.
+
+    Raises:
+        ValueError: on a value out of range, or two that exclude each other.
+    """
+
+    layers: int
+    objective: Literal["last", "all_positions"] = "last"
+    max_items: int = 30
+    tuned: LoraSettings | Literal["all"] | None = LoraSettings()  # noqa: RUF009 (frozen)
+    item_embeddings: Literal["frozen", "trained"] = "frozen"
+    sampled_softmax: SampledSoftmax | None = None
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    gradient_checkpointing: bool = False
+    shared_prompt: bool = True
+    length_buckets: bool = True
+
+    def __post_init__(self) -> None:
+        check_range(self, "layers max_items", least=1)
+        check_choices(self)
+        if not (self.tuned in (None, "all") or isinstance(self.tuned, LoraSettings)):
+            raise ValueError(f"tuned must be LoRA's settings, all or null, not {self.tuned!r}.")
+        if self.tuned == "all" and self.quantization != "none":
+            raise ValueError("Quantised layers can't be trained themselves: set tuned to LoRA's settings.")
+
+    @classmethod
+    def from_dict(cls, choices: dict[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`, also where JSON lies between."""
+        parts = dict(choices)
+        if isinstance(parts["tuned"], dict):
+            parts["tuned"] = LoraSettings(**{**parts["tuned"], "targets": tuple(parts["tuned"]["targets"])})
+        if parts.get("sampled_softmax") is not None:
+            parts["sampled_softmax"] = SampledSoftmax(**parts["sampled_softmax"])
+        return cls(**parts)
+
+
+class NextItemExamples:
+    """What the recommender trains on (`training.config.Examples`): one row a sequence of at least two items.
+
+    With the objective `last`, a sequence's last item is the target and up to `max_items` before it are the
+    history; with `all_positions`, each of the last `max_items` items but the first of the sequence is the
+    target of those before it.
+
+    Raises:
+        ValueError: if no sequence has two items.
+    """
+
+    def __init__(self, sequences: Sequences, config: LLMRecommenderConfig):
+        usable = sequences.take(np.flatnonzero(sequences.lengths >= 2))
+        if len(usable) == 0:
+            raise ValueError(
+                "No training sequence has two items, a history and a target: lower the domain's filters or "
+                "give it more interactions."
+            )
+        self.sequences = usable.tail(config.max_items + 1)
+        self.lengths = self.sequences.lengths - 1
+        self.all_positions = config.objective == "all_positions"
+        self.targets_of_rows = self.lengths if self.all_positions else np.ones(len(self.lengths), dtype=np.int64)
+        self._columns = None if config.length_buckets else config.max_items + 1
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """The rows' histories, padded on the right, and their targets.
+
+        Returns:
+            `items` int64 [B, L]; `lengths` [B]; `targets` [N], in the order of `supervised_states`; `share`, the
+            targets over those of as many average rows, by which a position counts the same in every batch (as in
+            `baselines/sasrec.py`).
+        """
+        sequences, lengths = self.sequences.take(rows), self.lengths[rows]
+        items_BL = sequences.padded(self._columns)
+        last_B = sequences.values[sequences.offsets[1:] - 1]
+        history_BL = np.where(np.arange(items_BL.shape[1] - 1) < lengths[:, None], items_BL[:, :-1], 0)
+        targets_N = items_BL[:, 1:][history_BL > 0] if self.all_positions else last_B
+        return {
+            "items": torch.from_numpy(history_BL),
+            "lengths": torch.from_numpy(lengths),
+            "targets": torch.from_numpy(targets_N),
+            "share": torch.tensor(len(targets_N) / (len(rows) * self.targets_of_rows.mean()), dtype=torch.float32),
+        }
+
 
 class LLMRecommender(EmbeddingRecommender):
-    """See the module's docstring; made by one of the `from_` methods, or read back by `checkpoint.load_recommender`.
+    """See the module's docstring; made by one of the `from_` methods, or read back by `files.load_recommender`.
 
     Args:
         config: the choices.
@@ -66,8 +210,6 @@ class LLMRecommender(EmbeddingRecommender):
         before_PH, after_RH: the token table's rows of the prompt before and after the items.
         items_VD: the item embeddings [V + 1, D]; row 0 is padding.
     """
-
-    kind: ClassVar[str] = "llm"
 
     def __init__(
         self,
@@ -79,12 +221,12 @@ class LLMRecommender(EmbeddingRecommender):
     ):
         super().__init__()
         architecture = decoder.config
-        longest = len(before_PH) + config.max_items + len(after_RH)
-        if longest > architecture.max_position_embeddings:
+        if architecture.num_hidden_layers != config.layers:
             raise ValueError(
-                f"The prompt and {config.max_items} items make {longest} tokens, but the backbone reads "
-                f"{architecture.max_position_embeddings}: lower max_items, or raise the backbone's context."
+                f"The recommender has {config.layers} layers, but {architecture.num_hidden_layers} were chosen for it: "
+                "choose as many as it has, or change layers."
             )
+        _check_context(len(before_PH) + len(after_RH), config, architecture.max_position_embeddings)
         self.settings = config  # not `config`: Trainer writes into a model's attribute of that name
         self.architecture = architecture
         self.n_items = len(items_VD) - 1
@@ -110,19 +252,19 @@ class LLMRecommender(EmbeddingRecommender):
         seed: int,
         layers: Sequence[int] | None = None,
     ) -> LLMRecommender:
-        """A recommender with fresh adapters on the backbone in `directory`, on the `best_device`.
+        """A recommender with fresh adapters, drawn by `seed`, on the backbone in `directory`, on the `best_device`.
 
         Args:
             config: the choices.
-            directory: of `backbone.build_backbone`.
+            directory: of `backbone.sources.build_backbone`.
             items_VD: float [V + 1, D], the item embeddings (SASRec's item table); row 0 is padding.
-            seed: fixes the adapters' first weights.
-            layers: which of the backbone's, from 1 (`layer_choice.choose_layers`); the first ones by default.
+            seed: see above.
+            layers: which of the backbone's, from 1 (`layers.choose_layers`); the first ones by default.
 
         Raises:
             ValueError: if the backbone has no such layers, or the prompt and the items don't fit into its context.
         """
-        decoder = load_decoder(directory, config.chosen_layers(layers), config.quantization)
+        decoder = load_decoder(directory, layers or range(1, config.layers + 1), config.quantization)
         before, after = prompt_tokens(load_tokenizer(directory), config.objective)
         rows_PH, rows_RH = read_token_rows(directory, before + after).split([len(before), len(after)])
         recommender = cls._fresh(config, decoder, rows_PH, rows_RH, items_VD, seed)
@@ -137,21 +279,15 @@ class LLMRecommender(EmbeddingRecommender):
         """A recommender on layers of a trained one, whose LoRA is folded into them; new LoRA starts beside them.
 
         The item adapters, prompt, final norm and item embeddings are the teacher's too (ours: its layers have learnt to
-        read slots of that adapter). Nothing is shared: the teacher stays as it is.
-
-        Args:
-            config: the choices.
-            teacher: the trained recommender.
-            seed: fixes LoRA's first weights.
-            layers: which of the teacher's, from 1; the first ones by default.
+        read slots of that adapter). Nothing is shared: the teacher stays as it is. Arguments as of `from_backbone`.
 
         Raises:
             ValueError: if the teacher has no such layers, or another objective, or the config wants quantisation.
         """
         _refuse_quantization(config)
-        numbers = config.chosen_layers(layers)
         if config.objective != teacher.settings.objective:
             raise ValueError("A recommender made from a teacher needs its objective: the prompt is cut by it.")
+        numbers = layers or range(1, config.layers + 1)
         decoder = deepcopy(plain_decoder(teacher.decoder, teacher.architecture, numbers))
         decoder.norm = deepcopy(teacher.norm)
         decoder.get_submodule("layers").to(teacher.items_VD.dtype)  # which a teacher may hold in bfloat16
@@ -201,18 +337,23 @@ class LLMRecommender(EmbeddingRecommender):
     def new_input_adapter(self) -> nn.Linear:
         """From item embedding to slot. It starts with slots of the size of the prompt's tokens (ours)."""
         adapter = nn.Linear(self.items_VD.shape[1], self.architecture.hidden_size)
-        token_size = self.before_PH.square().mean().sqrt()
         nn.init.zeros_(adapter.bias)
-        return _spread(adapter, token_size / self._item_norm()).to(self.items_VD)
+        return self._spread(adapter, self.before_PH.square().mean().sqrt())
 
     def new_output_adapter(self) -> nn.Linear:
         """From state to item embedding. It starts with scores of about unit variance: a loss near log V (ours)."""
         adapter = nn.Linear(self.architecture.hidden_size, self.items_VD.shape[1], bias=False)
-        return _spread(adapter, self.architecture.hidden_size**-0.5 / self._item_norm()).to(self.items_VD)
+        return self._spread(adapter, self.architecture.hidden_size**-0.5)
 
-    def _item_norm(self) -> Tensor:
-        """Root mean square of the item embeddings' lengths."""
-        return self.items_VD[1:].detach().square().sum(1).mean().sqrt().clamp(min=1e-6)
+    @torch.no_grad()
+    def _spread(self, adapter: nn.Linear, size: Tensor | float) -> nn.Linear:
+        """The adapter, its weights drawn with the deviation `size` over the root mean square of the items' lengths.
+
+        Drawn on the CPU: the same ones on every device.
+        """
+        deviation = size / self.items_VD[1:].square().sum(1).mean().sqrt().clamp(min=1e-6)
+        nn.init.normal_(adapter.weight).mul_(deviation.to(adapter.weight.device))
+        return adapter.to(self.items_VD)
 
     def forward(
         self, items: Tensor, lengths: Tensor, targets: Tensor, share: Tensor | float = 1.0
@@ -243,7 +384,7 @@ class LLMRecommender(EmbeddingRecommender):
         for start in range(0, len(order), USERS_AT_ONCE):
             rows = order[start : start + USERS_AT_ONCE]
             items_BL, lengths_B = self._on_device(recent.take(rows))
-            (state_BH,) = self._last_states(items_BL, lengths_B, (self.settings.layers,))
+            (state_BH,) = self.supervised_states(items_BL, lengths_B, (self.settings.layers,), last=True)
             user_BD[torch.from_numpy(rows)] = self.output_adapter(state_BH).to(user_BD.dtype)
         return user_BD
 
@@ -265,19 +406,29 @@ class LLMRecommender(EmbeddingRecommender):
         return self.items_VD
 
     def supervised_states(
-        self, items_BL: Tensor, lengths_B: Tensor, layers: Sequence[int], *, normed: bool = True
+        self,
+        items_BL: Tensor,
+        lengths_B: Tensor,
+        layers: Sequence[int],
+        *,
+        normed: bool = True,
+        last: bool = False,
     ) -> list[Tensor]:
         """For each of `layers` (1..M) its states [N, H] at the positions that have a target.
 
-        N = B with the objective `last`; with `all_positions` every item slot, users one after another. `normed`
-        applies the final norm to every layer's state alike; without it, all are the residual stream as it is. (The
-        released code takes the last one normed and the others not, which mixes two scales.) An output adapter reads
-        normed states: `self.norm` turns the others into them.
+        N = B with the objective `last`; with `all_positions` every item slot, users one after another, unless only
+        each user's `last` token is wanted. `normed` applies the final norm to every layer's state alike; without it,
+        all are the residual stream as it is. (The released code takes the last one normed and the others not, which
+        mixes two scales.) An output adapter reads normed states: `self.norm` turns the others into them.
         """
-        if self.settings.objective == "last":
-            return self._last_states(items_BL, lengths_B, layers, normed=normed)
-        users_N, slots_N = items_BL.nonzero(as_tuple=True)
-        return self._read(items_BL, lengths_B, layers, users_N, slots_N, normed=normed)
+        if last or self.settings.objective == "last":
+            users_N = torch.arange(len(items_BL), device=items_BL.device)
+            tokens_N = lengths_B + len(self.after_RH) - 1
+        else:
+            users_N, tokens_N = items_BL.nonzero(as_tuple=True)
+        states = self._decode(self._tokens(items_BL, lengths_B), layers)
+        read = [state_BSH[users_N, tokens_N] for state_BSH in states]
+        return [self.norm(state_NH) for state_NH in read] if normed else read
 
     def token_states(self, histories: Sequences, layers: Sequence[int]) -> list[Tensor]:
         """For each of `layers` (0 is the first one's input) its states [N, H] at every token of the users' own.
@@ -291,28 +442,6 @@ class LLMRecommender(EmbeddingRecommender):
         tokens_BSH = self._tokens(items_BL, lengths_B)
         own_BS = torch.arange(tokens_BSH.shape[1], device=items_BL.device) < lengths_B[:, None] + len(self.after_RH)
         return [state_BSH[own_BS] for state_BSH in self._decode(tokens_BSH, layers)]
-
-    def _last_states(
-        self, items_BL: Tensor, lengths_B: Tensor, layers: Sequence[int], *, normed: bool = True
-    ) -> list[Tensor]:
-        """For each of `layers` the states [B, H] of each user's last token."""
-        users_B = torch.arange(len(items_BL), device=items_BL.device)
-        last_B = lengths_B + len(self.after_RH) - 1
-        return self._read(items_BL, lengths_B, layers, users_B, last_B, normed=normed)
-
-    def _read(
-        self,
-        items_BL: Tensor,
-        lengths_B: Tensor,
-        layers: Sequence[int],
-        users_N: Tensor,
-        tokens_N: Tensor,
-        *,
-        normed: bool,
-    ) -> list[Tensor]:
-        states = self._decode(self._tokens(items_BL, lengths_B), layers)
-        read = [state_BSH[users_N, tokens_N] for state_BSH in states]
-        return [self.norm(state_NH) for state_NH in read] if normed else read
 
     def _tokens(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """[B, S, H]: each user's item slots, the prompt after them at once, and then padding.
@@ -386,10 +515,3 @@ class LLMRecommender(EmbeddingRecommender):
 def _refuse_quantization(config: LLMRecommenderConfig) -> None:
     if config.quantization != "none":
         raise ValueError("Only a backbone's layers are quantised, as they are read: set quantization to none.")
-
-
-@torch.no_grad()
-def _spread(adapter: nn.Linear, deviation: Tensor) -> nn.Linear:
-    """The adapter with weights of this standard deviation, drawn on the CPU: the same ones on every device."""
-    nn.init.normal_(adapter.weight).mul_(deviation.to(adapter.weight.device))
-    return adapter

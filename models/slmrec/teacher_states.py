@@ -1,11 +1,11 @@
-"""A trained teacher's answers to the whole training set, computed once and kept on disk, so that no step runs it again.
+"""A trained teacher's states for the whole training set, computed once and kept on disk: no step runs it again.
 
-Belongs here: the file, how it is filled, and the training examples that carry its rows. Not here: what is learnt from
-the states (`distillation.py`).
+Belongs here: the files, how they are filled, and the training examples that carry their rows. Not here: what is learnt
+from the states (`distillation.py`), and whether they are this teacher's (the floor above compares identities).
 
-The file is safetensors, in bfloat16: `states` [N, K, H], the states that distillation compares, and `users` [N, D],
-the teacher's representations. It is mapped into memory, never read whole: a row costs 2 (K H + D) bytes of disk. Its
-header says whose answers they are. A new file is written beside the old one: while that lasts, both take their room.
+A directory holds `states.npy` [N, K, H], the states that distillation compares, `users.npy` [N, D], the teacher's
+representations, and `states.json`, which layers they are of. Numbers are bfloat16, seen as unsigned 16-bit integers.
+The arrays are mapped into memory, never read whole: a row costs 2 (K H + D) bytes of disk.
 
 Letters: N supervised positions of all examples, one example after another; K blocks, H width of the language model, D
 width of the item embeddings, B rows of a batch.
@@ -14,34 +14,56 @@ width of the item embeddings, B rows of a batch.
 from __future__ import annotations
 
 import errno
-import json
 import logging
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from models.files import flush
+from models.declaration import Fitted, TrainingData
+from models.files import DISK_ERRORS, load_recommender, read_json, write_json
+from models.losses.distillation import block_ends
 from models.recommender import inference
 from models.slmrec.recommender import LLMRecommender, NextItemExamples
 
+if TYPE_CHECKING:
+    from models.training.course import Course
+
+STATES, USERS, FACTS = "states.npy", "users.npy", "states.json"
 BYTES_A_NUMBER = 2
 ROWS_AT_ONCE = 256
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SECONDS_BETWEEN_LINES = 5.0
 
 logger = logging.getLogger("slmrec.teacher_states")
 
 
 @dataclass(frozen=True)
+class StatesSettings:
+    """Which of a teacher's states are kept: those that a student's distillation compares.
+
+    Attributes:
+        blocks: of the distillation.
+        states: after the final norm, or before it.
+        precision: of the student's training, in which the teacher runs too.
+    """
+
+    blocks: int
+    states: Literal["normed", "raw"]
+    precision: Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
 class TeacherStates:
-    """An open file of teacher states.
+    """The states of one teacher, mapped into memory.
 
     Attributes:
         layers: the teacher's layers (from 1) whose states are kept, in order; K of them.
@@ -57,95 +79,49 @@ class TeacherStates:
     states: np.ndarray
     users: np.ndarray
 
+    def __post_init__(self) -> None:
+        shapes = (self.states.shape[:2], self.users.shape[:1], self.states.dtype.name, self.users.dtype.name)
+        if shapes != ((len(self.users), len(self.layers)), (len(self.states),), "uint16", "uint16"):
+            raise ValueError(f"{STATES} and {USERS} do not belong together")
+
     @classmethod
-    def open(cls, path: Path, identity: str) -> Self:
-        """Map the file.
-
-        Args:
-            path: the file.
-            identity: whose answers it must hold, as given to `write_teacher_states`.
-
-        Raises:
-            ValueError: if they are another's, or it isn't a file that `write_teacher_states` made whole.
-        """
-        if not path.is_file():
-            raise ValueError(f"There is no {path}: materialise teacher_states.")
+    def open(cls, directory: Path) -> Self:
+        """Map the files of a directory; ValueError unless `write_teacher_states` has made it whole."""
         try:
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(length, path.stat().st_size)))
-            notes = header.pop("__metadata__")
-            arrays = {
-                name: np.memmap(path, np.uint16, "r", 8 + length + entry["data_offsets"][0], tuple(entry["shape"]))
-                for name, entry in header.items()
-            }
-            found = notes["identity"]
-            states = cls(
-                layers=tuple(json.loads(notes["layers"])),
-                normed=json.loads(notes["normed"]),
-                seconds=float(notes["seconds"]),
-                states=arrays["states"],
-                users=arrays["users"],
-            )
+            facts = read_json(directory / FACTS)
+            states_NKH, users_ND = (np.load(directory / name, mmap_mode="r") for name in (STATES, USERS))
+            return cls(tuple(facts["layers"]), facts["normed"], facts["seconds"], states_NKH, users_ND)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path} holds no whole teacher states ({error}): materialise teacher_states again."
-            ) from error
-        if found != identity:
-            raise ValueError(
-                f"{path} holds the answers of another teacher, or of other layers ({found}, not {identity}): "
-                "materialise teacher_states again, after the teacher."
-            )
-        return states
-
-    @classmethod
-    def find(cls, path: Path, identity: str) -> Self | None:
-        """The same, or None where the file has to be written; the log says why one that is there isn't taken."""
-        if not path.exists():
-            return None
-        try:
-            return cls.open(path, identity)
-        except ValueError as error:
-            logger.info("%s", error)
-            return None
+            raise ValueError(f"{directory} holds no whole teacher states ({error}): make them again.") from error
 
     def rows(self, positions: np.ndarray, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """bfloat16 [K, N, H] and [N, D] of these positions (int64 [N]), for these of the kept layers.
-
-        Raises:
-            ValueError: if the states of a layer were not kept.
-        """
-        if missing := sorted(set(layers) - set(self.layers)):
-            raise ValueError(
-                f"The teacher's states were kept at layers {self.layers}, not at {missing}: "
-                "materialise teacher_states with these blocks."
-            )
+        """bfloat16 [K, N, H] of these layers and [N, D], at these positions (int64 [N])."""
         places = [self.layers.index(layer) for layer in layers]
         states_NKH = torch.from_numpy(self.states[positions]).view(torch.bfloat16)
         return states_NKH.movedim(1, 0)[places], torch.from_numpy(self.users[positions]).view(torch.bfloat16)
 
 
 class DistilledExamples:
-    """`NextItemExamples` with the teacher's answers to them in each batch.
+    """`NextItemExamples` with the teacher's states for them in each batch.
 
     Raises:
-        ValueError: if the states are of other examples, or not taken where the student's are.
+        ValueError: if the states are of other examples, of other layers, or of the other kind.
     """
 
     def __init__(self, examples: NextItemExamples, states: TeacherStates, layers: Sequence[int], *, normed: bool):
         self.examples, self.states, self.layers = examples, states, tuple(layers)
         self.lengths = examples.lengths
-        if states.normed != normed:
-            kept, wanted = (("normed" if answer else "raw") for answer in (states.normed, normed))
-            raise ValueError(
-                f"The teacher's states were kept {kept}, but {wanted} ones are compared: materialise teacher_states "
-                "with the student's profile."
-            )
-        if len(states.states) != positions_of(examples):
-            raise ValueError(
-                f"The teacher's states are of {len(states.states)} positions, the training examples have "
-                f"{positions_of(examples)}: materialise teacher_states again."
-            )
+        positions = int(examples.targets_of_rows.sum())
+        kept, wanted = (("normed" if answer else "raw") for answer in (states.normed, normed))
+        problem = None
+        if kept != wanted:
+            problem = f"are {kept}, but {wanted} ones are compared"
+        elif missing := sorted(set(layers) - set(states.layers)):
+            problem = f"are of the layers {states.layers}, but {missing} are compared too"
+        elif len(states.states) != positions:
+            problem = f"are of {len(states.states)} positions, but the training examples have {positions}"
+        if problem:
+            raise ValueError(f"The teacher's states {problem}: make teacher_states again, with the student's profile.")
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -156,33 +132,48 @@ class DistilledExamples:
         return {**self.examples.batch(rows), "teacher_states": states_KNH, "teacher_users": users_ND}
 
 
-def positions_of(examples: NextItemExamples) -> int:
-    """N: how many supervised positions the examples have."""
-    return int(_counts(examples).sum())
+def fit_teacher_states(data: TrainingData, settings: StatesSettings, course: Course, directory: Path) -> Fitted:  # noqa: ARG001
+    """Keep the states of the checkpoint `teacher` in `data.upstream`; see `write_teacher_states`."""
+    teacher = load_recommender(data.upstream["teacher"]).for_inference()
+    assert isinstance(teacher, LLMRecommender)
+    told = time.monotonic()
+
+    def progress(done: int, rows: int) -> None:
+        nonlocal told
+        if done == rows or time.monotonic() - told > SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            logger.info("the teacher's states of %s of %s training sequences", f"{done:,}", f"{rows:,}")
+
+    write_teacher_states(
+        teacher,
+        NextItemExamples(data.sequences, teacher.settings),
+        block_ends(teacher.settings.layers, settings.blocks),
+        directory,
+        normed=settings.states == "normed",
+        autocast=settings.precision == "bfloat16",
+        progress=progress,
+    )
+    kept = TeacherStates.open(directory)
+    return Fitted(None, numbers=kept.states.size + kept.users.size)
 
 
 def write_teacher_states(
     teacher: LLMRecommender,
     examples: NextItemExamples,
     layers: Sequence[int],
-    path: Path,
+    directory: Path,
     *,
-    identity: str,
     normed: bool,
     autocast: bool,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Run the teacher over all examples once; the file appears whole or not at all.
-
-    Nobody else may write there meanwhile (a run holds its domain's lock): what a killed process has left beside the
-    file is removed.
+    """Run the teacher over all examples once and keep its states, in a `staged_directory` so that they appear whole.
 
     Args:
         teacher: trained; put into evaluation mode while it runs.
         examples: those that the student will learn from.
         layers: which of the teacher's layers (from 1).
-        path: the file.
-        identity: whose answers these are; kept with them.
+        directory: where the files go.
         normed: keep the states after the final norm, or as the layers leave them.
         autocast: compute in bfloat16 where the student's training does.
         progress: called with the rows done and their number.
@@ -191,63 +182,34 @@ def write_teacher_states(
         ValueError: if the disk is too small; says what is needed.
         FloatingPointError: if a state is not finite.
     """
-    shapes = {
-        "states": (positions_of(examples), len(layers), teacher.architecture.hidden_size),
-        "users": (positions_of(examples), teacher.item_table().shape[1]),
-    }
-    notes = {"identity": identity, "layers": json.dumps(list(layers)), "normed": json.dumps(normed)}
-    start = len(_header(shapes, notes, seconds=0.0))
-    beside = path.with_name(f".{path.name}.partial")
-    beside.unlink(missing_ok=True)
-    try:
-        _reserve(beside, start + sum(int(np.prod(shape)) for shape in shapes.values()) * BYTES_A_NUMBER)
-        began = time.perf_counter()
-        _fill(teacher, examples, layers, beside, start, shapes, normed=normed, autocast=autocast, progress=progress)
-        with beside.open("r+b") as file:
-            file.write(_header(shapes, notes, seconds=time.perf_counter() - began))
-        flush(beside)
-        beside.replace(path)
-        flush(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _fill(
-    teacher: LLMRecommender,
-    examples: NextItemExamples,
-    layers: Sequence[int],
-    beside: Path,
-    start: int,
-    shapes: dict[str, tuple[int, ...]],
-    *,
-    normed: bool,
-    autocast: bool,
-    progress: Callable[[int, int], None],
-) -> None:
-    states_NKH = np.memmap(beside, np.uint16, "r+", start, shapes["states"])
-    users_ND = np.memmap(beside, np.uint16, "r+", start + states_NKH.nbytes, shapes["users"])
-    device = teacher.item_table().device
+    positions = int(examples.targets_of_rows.sum())
+    of_states = (positions, len(layers), teacher.architecture.hidden_size)
+    of_users = (positions, teacher.item_table().shape[1])
+    states_NKH, users_ND = _reserved(directory, {STATES: of_states, USERS: of_users})
+    began, device = time.perf_counter(), teacher.item_table().device
     order = np.argsort(examples.lengths, kind="stable")  # rows of like length: hardly any padding
     with inference(teacher), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         for first in range(0, len(order), ROWS_AT_ONCE):
             rows = order[first : first + ROWS_AT_ONCE]
             batch = examples.batch(rows)
-            answers = teacher_answers(
+            states_KNH, of_users_ND = teacher_outputs(
                 teacher, batch["items"].to(device), batch["lengths"].to(device), layers, normed=normed
             )
-            positions = _positions(examples, rows)
-            for kept, answer in zip((states_NKH, users_ND), (answers[0].movedim(0, 1), answers[1]), strict=True):
-                if not torch.isfinite(answer).all():
+            places = _positions(examples, rows)
+            for kept, computed in ((states_NKH, states_KNH.movedim(0, 1)), (users_ND, of_users_ND)):
+                if not torch.isfinite(computed).all():
                     raise FloatingPointError(
                         "The teacher's states are not finite: train it again at a lower learning rate."
                     )
-                kept[positions] = answer.to(torch.bfloat16).cpu().view(torch.uint16).numpy()
+                kept[places] = computed.to(torch.bfloat16).cpu().view(torch.uint16).numpy()
             progress(min(first + ROWS_AT_ONCE, len(order)), len(order))
     states_NKH.flush()
     users_ND.flush()
+    seconds = time.perf_counter() - began
+    write_json(directory / FACTS, {"layers": list(layers), "normed": normed, "seconds": seconds})
 
 
-def teacher_answers(
+def teacher_outputs(
     teacher: LLMRecommender, items_BL: Tensor, lengths_B: Tensor, layers: Sequence[int], *, normed: bool
 ) -> tuple[Tensor, Tensor]:
     """[K, N, H]: the states at the supervised positions; and [N, D]: what the teacher's own head makes of the last."""
@@ -258,53 +220,37 @@ def teacher_answers(
     return torch.stack(compared), teacher.output_adapter(teacher.norm(by_layer[depth]))
 
 
-def _counts(examples: NextItemExamples) -> np.ndarray:
-    """Supervised positions of each example, [rows]."""
-    return examples.lengths if examples.all_positions else np.ones(len(examples), dtype=np.int64)
-
-
 def _positions(examples: NextItemExamples, rows: np.ndarray) -> np.ndarray:
-    """Places in the file of these rows' supervised positions, in the batch's order; int64 [N]."""
-    counts = _counts(examples)
+    """Places in the files of these rows' supervised positions, in the batch's order; int64 [N]."""
+    counts = examples.targets_of_rows
     starts, counts = (np.cumsum(counts) - counts)[rows], counts[rows]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(starts, counts) + within
 
 
-def _header(shapes: dict[str, tuple[int, ...]], notes: dict[str, str], *, seconds: float) -> bytes:
-    """The head of a safetensors file: its length in 8 bytes, then JSON, padded to a multiple of 8.
-
-    It is as long for one number of seconds as for another, so that it can be written last.
-    """
-    entries, end = {}, 0
-    for name, shape in shapes.items():
-        begin, end = end, end + int(np.prod(shape)) * BYTES_A_NUMBER
-        entries[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps({"__metadata__": {**notes, "seconds": f"{seconds:012.3f}"}, **entries}).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _reserve(path: Path, needed: int) -> None:
-    """Make the file with all its room: a disk that fills up later can't take it away while the file is mapped."""
-    if shutil.disk_usage(path.parent).free < needed:  # before all that is free is taken from others
-        raise _no_room(path.parent, needed, errno.ENOSPC)
-    with path.open("wb") as file:
-        try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, needed)
-            else:  # macOS can't reserve
-                file.truncate(needed)
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise _no_room(path.parent, needed, error.errno) from error
+def _reserved(directory: Path, shapes: dict[str, tuple[int, ...]]) -> list[np.memmap]:
+    """Arrays in files that have all their room: a disk that fills up can't take it away while they are mapped."""
+    needed = BYTES_A_NUMBER * sum(math.prod(shape) for shape in shapes.values())
+    directory.mkdir(parents=True, exist_ok=True)
+    free, arrays = shutil.disk_usage(directory).free, []
+    if free < needed:  # before all that is free is taken from others
+        raise _no_room(directory, needed, free, errno.ENOSPC)
+    try:
+        for name, shape in shapes.items():
+            arrays.append(open_memmap(directory / name, mode="w+", dtype=np.uint16, shape=shape))
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                with (directory / name).open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
             raise
+        raise _no_room(directory, needed, free, error.errno) from error
+    return arrays
 
 
-def _no_room(directory: Path, needed: int, reason: int) -> ValueError:
-    free = shutil.disk_usage(directory).free
+def _no_room(directory: Path, needed: int, free: int, reason: int) -> ValueError:
     return ValueError(
-        f"The teacher's states need {needed / 2**30:.2f} GiB on the disk of {directory}, and {free / 2**30:.2f} "
-        f'GiB are free ({os.strerror(reason)}): free some, or set teacher_states to "live", which runs the teacher at '
-        "each step instead."
+        f"The teacher's states need {needed / 2**30:.2f} GiB on the disk of {directory}, and {free / 2**30:.2f} GiB "
+        f'are free ({os.strerror(reason)}): make room, or set teacher_states to "live", which runs the teacher at each '
+        "step instead."
     )

@@ -1,7 +1,7 @@
 """How far one layer does the work of many: SLMRec's second proposition, measured on a trained recommender.
 
 Belongs here: fits and errors on states, and the recommender of one stretched layer, to be ranked with. Not here:
-reading a recommender out early (`read_out.py`), block influence (`layer_choice.py`).
+reading a recommender out early, and the influence of its layers (`layers.py`).
 
 The proposition (arXiv 2405.17890, section 3) says that of layers that each take a gradient step on one energy, K can be
 replaced by a single one with a suitable step. It is proved for linear attention without norms, MLPs and softmax, and it
@@ -17,14 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.recommender import inference
 from models.sequences import Sequences
-from models.slmrec.read_out import read_out
+from models.slmrec.layers import read_out, state_passes
 from models.slmrec.recommender import LLMRecommender
 
 
@@ -106,13 +104,9 @@ def states_of(recommender: LLMRecommender, histories: Sequences, *, users_at_onc
     Raises:
         ValueError: on an empty history or an unknown item.
     """
-    layers = range(recommender.settings.layers + 1)
-    passes = []
-    with inference(recommender):
-        for start in range(0, len(histories), users_at_once):
-            part = histories.take(np.arange(start, min(start + users_at_once, len(histories))))
-            passes.append([state_NH.float().cpu() for state_NH in recommender.token_states(part, layers)])
-    return [torch.cat(of_layer) for of_layer in zip(*passes, strict=True)]
+    passes = state_passes(recommender, histories, users_at_once)
+    on_cpu = [[state_NH.float().cpu() for state_NH in states] for states in passes]
+    return [torch.cat(of_layer) for of_layer in zip(*on_cpu, strict=True)]
 
 
 def stretched(teacher: LLMRecommender, step: Tensor) -> LLMRecommender:

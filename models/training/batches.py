@@ -1,7 +1,7 @@
 """The order in which training rows are met: shuffled, seeded, and cut into batches of like length.
 
 Belongs here: row numbers only. Not here: what a row holds (the models' own examples), which process takes which part
-of a batch (`processes.py`), and the loop (`training.py`).
+of a batch (`processes.py`), and the loop (`loop.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The steps of a training: `transformers.Trainer` with our batches, named loss terms, validation, stopping and states.
 
 Belongs here: what happens in and between the steps, and the one place that knows Trainer's inner hooks. Not here: what
-a training is asked for (`training.py`), its books (`training_record.py`) and files (`training_state.py`).
+a training is asked for (`config.py`), its curve and best weights (`record.py`), and its files (`state.py`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.training.batches import BucketedBatches
-from models.training.record import METRIC, TrainingRecord
+from models.training.config import METRIC, Examples, TrainingConfig, Validate
+from models.training.processes import Processes
+from models.training.record import Recorder
 from models.training.state import (
+    StateDirectory,
     TrainingState,
     below,
     optimiser_tensors,
@@ -29,11 +33,6 @@ from models.training.state import (
     restore_random,
     under,
 )
-
-if TYPE_CHECKING:
-    from models.training.processes import Processes
-    from models.training.run import Examples, Validate
-    from models.training.state import StateDirectory
 
 logger = logging.getLogger("slmrec.training")
 
@@ -54,19 +53,19 @@ class Loop(Trainer):
         model: nn.Module,
         arguments: TrainingArguments,
         *,
+        config: TrainingConfig,
         examples: Examples,
-        batch_size: int,
         callbacks: list[TrainerCallback],
         validate: Validate | None,
-        record: TrainingRecord,
+        recorder: Recorder,
         processes: Processes,
         states: StateDirectory | None,
     ) -> None:
-        batches = _Batches(examples, BucketedBatches(examples.lengths, batch_size, arguments.seed), processes)
+        batches = _Batches(examples, BucketedBatches(examples.lengths, config.batch_size, arguments.seed), processes)
         super().__init__(model, arguments, train_dataset=batches.dataset, callbacks=callbacks)
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
-        self._batches, self._validate, self._record = batches, validate, record
+        self._config, self._batches, self._validate, self._recorder = config, batches, validate, recorder
         self._processes, self._states = processes, states
         self._found: TrainingState | None = None
         self._term_sums: dict[str, float] = {}
@@ -75,26 +74,15 @@ class Loop(Trainer):
             torch.manual_seed(arguments.seed + processes.index)  # each drops other units
 
     def run(self, found: TrainingState | None) -> None:
-        """Train from the start, or from where a state was written.
-
-        Raises:
-            ValueError: if the processes found different states.
-        """
-        steps = {int(step) for step in self._processes.gather(torch.tensor([found.step if found else 0]))}
-        if len(steps) > 1:
-            raise ValueError(
-                f"The processes found states of this training after the steps {sorted(steps)}: put its state on a disk "
-                "that all of them see, or remove it to start anew."
-            )
+        """Train from the start, or from where a state was written."""
         if found is None:
             self.train()
             return
         self._found = found
         if self._processes.main:
-            logger.info("training goes on after step %d, from its saved state", found.step)
-        progress = TrainerState(
-            global_step=found.step, epoch=found.values["epoch"], train_batch_size=self._train_batch_size
-        )
+            logger.info("the %s is resumed after step %d", self.args.run_name, found.step)
+        epoch, size = found.values["epoch"], self._train_batch_size
+        progress = TrainerState(global_step=found.step, epoch=epoch, train_batch_size=size)
         progress.compute_steps(self.args, self.args.max_steps)
         assert self.args.output_dir is not None
         progress.save_to_json(str(Path(self.args.output_dir) / "trainer_state.json"))  # where Trainer looks for it
@@ -104,8 +92,16 @@ class Loop(Trainer):
         """Our batches; accelerate would share them out in another way."""
         return self._batches
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """Our learning rates: Trainer's own would take the first step of a warm-up at rate 0."""
+        if self.lr_scheduler is None:
+            chosen = optimizer or self.optimizer
+            assert chosen is not None
+            self.lr_scheduler = LambdaLR(chosen, lambda taken: self._config.rate(taken + 1, num_training_steps))
+        return self.lr_scheduler
+
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        """The model's own `loss`; the terms of the whole batch are summed until the next log.
+        """The model's own `loss`; the other terms of the whole batch are summed until the next log.
 
         The loss is checked last, so that the term that spoiled it is named. All are read from the device at once.
         """
@@ -115,7 +111,8 @@ class Loop(Trainer):
         whole = self._processes.whole_batch(dict(zip(terms, values, strict=True)), inputs["weight"], share)
         for name, value in sorted(whole.items(), key=lambda term: term[0] == "loss"):
             self._require_finite("loss" if name == "loss" else f"loss term {name}", value)
-            self._term_sums[name] = self._term_sums.get(name, 0.0) + value
+            if name != "loss":
+                self._term_sums[name] = self._term_sums.get(name, 0.0) + value
         self._steps_summed += 1
         return terms["loss"] if self._processes.count == 1 else terms["loss"] * inputs["weight"]
 
@@ -133,13 +130,13 @@ class Loop(Trainer):
             )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The mean of every term since the last log; Trainer's closing summary is left out."""
+        """The mean of every term since the last log; Trainer's closing summary and the weighted loss are left out."""
         if "train_runtime" in logs:
             return
         terms = {name: total / self._steps_summed for name, total in self._term_sums.items()}
         self._term_sums, self._steps_summed = {}, 0
-        self._record.add(self.state, terms)
-        super().log(logs | terms, start_time)
+        self._recorder.add(self.state, terms)
+        super().log({name: value for name, value in logs.items() if name != "loss"} | terms, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Let the main process ask the floor above how good the model is; stop when it no longer gets better."""
@@ -151,10 +148,9 @@ class Loop(Trainer):
             if METRIC not in metrics:
                 raise ValueError(f"validate must return {METRIC}, but returned {', '.join(metrics) or 'nothing'}.")
         of_main = [float(metrics.get(METRIC, math.nan)), time.monotonic() - start]
-        value, seconds = self._processes.as_main_says(of_main)
-        self._record.add_validation(value, seconds)
+        self._recorder.add_validation(*self._processes.as_main_says(of_main))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        (stop,) = self._processes.as_main_says([self.control.should_training_stop or self._record.out_of_patience])
+        (stop,) = self._processes.as_main_says([self.control.should_training_stop or self._recorder.out_of_patience])
         self.control.should_training_stop = bool(stop)
         return metrics
 
@@ -169,14 +165,14 @@ class Loop(Trainer):
         assert self.optimizer is not None
         values = {
             "epoch": self.state.epoch,
-            "record": self._record.values(),
+            "recorder": self._recorder.values(),
             "scheduler": self.lr_scheduler.state_dict(),
             "term_sums": self._term_sums,
             "steps_summed": self._steps_summed,
         }
         tensors = {
-            **under("weights", self._record.changed()),
-            **under("best", self._record.best_weights),
+            **under("weights", self._recorder.changed()),
+            **under("best", self._recorder.best_weights),
             **under("optimiser", optimiser_tensors(self.optimizer)),
             **under("random", random),
         }
@@ -186,7 +182,7 @@ class Loop(Trainer):
         """Where Trainer would load the weights, before it wraps the model."""
         assert self._found is not None
         values, tensors = self._found.values, self._found.tensors
-        self._record.go_on(values["record"], below("weights", tensors), below("best", tensors))
+        self._recorder.resume(values["recorder"], below("weights", tensors), below("best", tensors))
         self._term_sums, self._steps_summed = dict(values["term_sums"]), values["steps_summed"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -213,29 +209,16 @@ class _Batches(DataLoader):
     """Whole batches made at once: this process's part of each, and the weight of the part."""
 
     def __init__(self, examples: Examples, order: BucketedBatches, processes: Processes) -> None:
-        parts = _Parts(examples, processes)
-        super().__init__(parts, batch_sampler=order, collate_fn=_unchanged)  # type: ignore[arg-type]  # arrays, not lists
+        def batch(rows: list[int]) -> dict[str, Any]:
+            part, weight = processes.part(np.array(rows))
+            return {"batch": examples.batch(part), "weight": weight}
+
+        super().__init__(range(len(examples)), batch_sampler=order, collate_fn=batch)  # type: ignore[arg-type]
         self._order = order
 
     def set_epoch(self, epoch: int) -> None:
         """Trainer calls it before each pass."""
         self._order.set_epoch(epoch)
-
-
-class _Parts(Dataset):
-    def __init__(self, examples: Examples, processes: Processes) -> None:
-        self._examples, self._processes = examples, processes
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitems__(self, rows: np.ndarray) -> dict[str, Any]:
-        part, weight = self._processes.part(rows)
-        return {"batch": self._examples.batch(part), "weight": weight}
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
 
 
 class Clock(TrainerCallback):
@@ -245,16 +228,10 @@ class Clock(TrainerCallback):
     """
 
     def __init__(
-        self,
-        record: TrainingRecord,
-        processes: Processes,
-        evaluate_steps: int | None,
-        max_minutes: float | None,
-        states: StateDirectory | None,
+        self, recorder: Recorder, processes: Processes, evaluate_steps: int | None, states: StateDirectory | None
     ) -> None:
-        self._record, self._processes, self._states = record, processes, states
+        self._recorder, self._processes, self._states = recorder, processes, states
         self._evaluate_steps = evaluate_steps
-        self._max_seconds = math.inf if max_minutes is None else 60 * max_minutes
         self.out_of_time = False
 
     def on_step_end(
@@ -266,7 +243,7 @@ class Clock(TrainerCallback):
     ) -> None:
         """Called after the other callbacks, whose wish to stop is heard here."""
         step, steps = state.global_step, state.max_steps
-        late = self._record.elapsed() > self._max_seconds and step < steps
+        late = self._recorder.elapsed() > self._recorder.max_seconds and step < steps
         validates = self._evaluate_steps is not None and step % self._evaluate_steps == 0
         due = self._states is not None and self._states.due(validated=validates)
         said = self._processes.as_main_says([late, control.should_training_stop, due])

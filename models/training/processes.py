@@ -5,7 +5,7 @@ Belongs here: a process's part of a batch, and what the processes tell each othe
 
 Every process sees the same order of batches and takes its own rows of each. DistributedDataParallel takes the plain
 mean of the W processes' gradients. Let process w have r_w of a batch's r rows. A model's loss is a mean over targets
-times the batch's `share` (`training.Examples`), which comes to the sum over its targets, divided by its rows and a
+times the batch's `share` (`config.Examples`), which comes to the sum over its targets, divided by its rows and a
 constant. So the mean over w of (W r_w / r) loss_w is the loss of the whole batch, however unequal the parts are in rows
 or in targets: each process weights its loss by W r_w / r.
 """

@@ -1,7 +1,7 @@
-"""What is written down while a model trains: its curves, its best weights, and the outcome.
+"""What is written down while a model trains: its curve, its best weights, and the outcome.
 
-Belongs here: keeping the books, and handing them over to a training that goes on with them. Not here: deciding what to
-do next (`training.py`), and files (`training_state.py`).
+Belongs here: keeping these, and handing them to a resumed training. Not here: deciding what to do next (`loop.py`), and
+files (`state.py`).
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import TrainerState
+
+from models.training.config import METRIC
+
+if TYPE_CHECKING:
+    from transformers import TrainerState
 
 logger = logging.getLogger("slmrec.training")
 
-METRIC = "ndcg_at_10"
-"""The validation metric that chooses the best weights."""
-HISTORY_POINTS = 400
-"""About how many points of the curves are kept: enough to draw them."""
+CURVE_POINTS = 400
+"""About how many points of a curve are kept: enough to draw it."""
 SECONDS_BETWEEN_LINES = 5.0
-NOT_TERMS = frozenset({"step", "epoch", "seconds", METRIC})
+TERMS = {"ce": "L_ce", "ms": "L_ms", "cos": "D_cos", "norm": "D_norm", "kl": "KL", "teacher_ce": "teacher's L_ce"}
+"""Loss terms as the paper writes them; others keep their names."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class TrainingOutcome:
     """What a training came to; JSON-able by `dataclasses.asdict`.
 
     Attributes:
-        history: points in time order: `step`, `epoch`, `seconds` since the start, `loss` and each loss term
-            (means over the steps since the point before), and `ndcg_at_10` where it was validated.
+        curve: points in time order: `step`, `epoch`, `seconds` since the start, each term of the loss (a mean over
+            targets, averaged over the steps since the point before), and `ndcg_at_10` where it was validated. The loss
+            itself is left out: it is weighted by each batch's share of the targets.
         steps: optimiser steps taken.
         epochs: passes over the examples.
         seconds: wall-clock time in all, that before an interruption included.
@@ -45,7 +49,7 @@ class TrainingOutcome:
         stopped: why it ended; `callback` if a callback from above asked for it.
     """
 
-    history: list[dict[str, float]]
+    curve: list[dict[str, float]]
     steps: int
     epochs: float
     seconds: float
@@ -56,17 +60,21 @@ class TrainingOutcome:
     stopped: Literal["finished", "patience", "max_minutes", "callback"]
 
 
-class TrainingRecord:
-    """The books of one training: its curve, its best weights, and how long it has not got better.
+class Recorder:
+    """Keeps the curve and the best weights of one training, and counts how long it has not got better.
 
     Args:
-        patience: see `training.TrainingConfig`.
+        patience, max_minutes: see `TrainingConfig`.
+        stage: the training's name, for the log.
         tells: whether lines are written to the log.
     """
 
-    def __init__(self, patience: int | None, *, tells: bool = True) -> None:
-        self._patience, self._tells = patience, tells
-        self._history: list[dict[str, float]] = []
+    def __init__(
+        self, patience: int | None, max_minutes: float | None = None, *, stage: str = "training", tells: bool = True
+    ) -> None:
+        self._patience, self._stage, self._tells = patience, stage, tells
+        self.max_seconds = math.inf if max_minutes is None else 60 * max_minutes
+        self._curve: list[dict[str, float]] = []
         self._best: dict[str, float] | None = None
         self._best_weights: dict[str, Tensor] = {}
         self._not_better = 0
@@ -100,10 +108,10 @@ class TrainingRecord:
         return trained
 
     def values(self) -> dict[str, Any]:
-        """The books as they are, but for the best weights; JSON-able."""
+        """Everything but the weights; JSON-able."""
         return {
-            "history": self._history,
-            "best": next((index for index, point in enumerate(self._history) if point is self._best), None),
+            "curve": self._curve,
+            "best": next((index for index, point in enumerate(self._curve) if point is self._best), None),
             "not_better": self._not_better,
             "seconds": self.elapsed(),
             "validation_seconds": self._validation_seconds,
@@ -114,12 +122,12 @@ class TrainingRecord:
         """The weights of the best validation so far."""
         return self._best_weights
 
-    def go_on(self, values: Mapping[str, Any], weights: Mapping[str, Tensor], best: Mapping[str, Tensor]) -> None:
+    def resume(self, values: Mapping[str, Any], weights: Mapping[str, Tensor], best: Mapping[str, Tensor]) -> None:
         """Take over the `values`, the `changed` weights and the `best_weights` of a training that was interrupted."""
-        self._put(weights)
-        self._history = list(values["history"])
-        self._best = None if values["best"] is None else self._history[values["best"]]
-        own = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        self.put(weights)
+        self._curve = list(values["curve"])
+        self._best = None if values["best"] is None else self._curve[values["best"]]
+        own = self._tensors()
         self._best_weights = {name: tensor.to(own[name].device) for name, tensor in best.items()}
         self._not_better = values["not_better"]
         self._validation_seconds = values["validation_seconds"]
@@ -130,39 +138,53 @@ class TrainingRecord:
         """Whether the last `patience` validations brought nothing better."""
         return self._patience is not None and self._not_better >= self._patience
 
-    def add(self, state: TrainerState, terms: dict[str, float]) -> None:
-        """One more point of the curves."""
+    def add(self, state: TrainerState, terms: Mapping[str, float]) -> None:
+        """One more point of the curve, and at most every few seconds a line to the log."""
         epoch, seconds = round(state.epoch or 0.0, 4), round(self.elapsed(), 3)
-        self._history.append({"step": state.global_step, "epoch": epoch, "seconds": seconds} | terms)
-        self._tell(state)
+        self._curve.append({"step": state.global_step, "epoch": epoch, "seconds": seconds, **terms})
+        if self._tells and time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            whole = min(self.elapsed() / state.global_step * state.max_steps, self.max_seconds)
+            stage = "" if self._stage == "training" else f"{self._stage}: "
+            logger.info("%s%s", stage, self._line(state, f"{duration(self.elapsed())} of about {duration(whole)}"))
 
     def add_validation(self, value: float, seconds: float) -> None:
         """Note the last point's validation metric, and keep a copy of the weights if they are the best so far."""
         if math.isnan(value):
             raise ValueError(f"The validation's {METRIC} is not a number; check that there are validation users.")
         self._validation_seconds += seconds
-        self._history[-1][METRIC] = value
+        self._curve[-1][METRIC] = value
         if self._best is None or value > self._best[METRIC]:
-            self._best, self._not_better = self._history[-1], 0
+            self._best, self._not_better = self._curve[-1], 0
             self._best_weights = {name: tensor.detach().clone() for name, tensor in self.changed().items()}
         else:
             self._not_better += 1
 
     def restore_best(self) -> None:
         """Put the best weights back into the model; without a validation it stays as it is."""
-        self._put(self._best_weights)
+        self.put(self._best_weights)
 
     @torch.no_grad()
-    def _put(self, weights: Mapping[str, Tensor]) -> None:
-        own = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+    def put(self, weights: Mapping[str, Tensor]) -> None:
+        """Write these tensors into the model."""
+        own = self._tensors()
         for name, tensor in weights.items():
             own[name].copy_(tensor)
 
     def outcome(self, state: TrainerState, *, rows: int, out_of_time: bool) -> TrainingOutcome:
-        """Close the books; `rows` is the number of examples."""
+        """The end of the training; `rows` is the number of examples."""
         seconds, epochs = self.elapsed(), float(state.epoch or 0.0)
-        outcome = TrainingOutcome(
-            history=self._thinned(),
+        stopped: Literal["finished", "patience", "max_minutes", "callback"] = "callback"
+        if state.global_step >= state.max_steps:
+            stopped = "finished"
+        elif out_of_time:
+            stopped = "max_minutes"
+        elif self.out_of_patience:
+            stopped = "patience"
+        if self._tells:
+            logger.info("%s ended (%s): %s", self._stage, stopped, self._line(state, duration(seconds)))
+        return TrainingOutcome(
+            curve=self._thinned(),
             steps=state.global_step,
             epochs=epochs,
             seconds=seconds,
@@ -170,36 +192,35 @@ class TrainingRecord:
             samples_per_second=epochs * rows / (seconds - self._validation_seconds),
             best_step=None if self._best is None else int(self._best["step"]),
             best_ndcg_at_10=None if self._best is None else self._best[METRIC],
-            stopped=self._why_stopped(state, out_of_time=out_of_time),
+            stopped=stopped,
         )
-        if self._tells:
-            logger.info("training %s after %s", outcome.stopped, self._line(state))
-        return outcome
 
-    def _why_stopped(
-        self, state: TrainerState, *, out_of_time: bool
-    ) -> Literal["finished", "patience", "max_minutes", "callback"]:
-        if state.global_step >= state.max_steps:
-            return "finished"
-        if out_of_time:
-            return "max_minutes"
-        return "patience" if self.out_of_patience else "callback"
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
 
     def _thinned(self) -> list[dict[str, float]]:
-        """At most about `HISTORY_POINTS` points, evenly spread, the best one among them."""
-        if len(self._history) <= HISTORY_POINTS:
-            return self._history
-        kept = set(np.linspace(0, len(self._history) - 1, HISTORY_POINTS).round().astype(int).tolist())
-        return [point for index, point in enumerate(self._history) if index in kept or point is self._best]
+        """At most about `CURVE_POINTS` points, evenly spread, the best one among them."""
+        if len(self._curve) <= CURVE_POINTS:
+            return self._curve
+        kept = set(np.linspace(0, len(self._curve) - 1, CURVE_POINTS).round().astype(int).tolist())
+        return [point for index, point in enumerate(self._curve) if index in kept or point is self._best]
 
-    def _tell(self, state: TrainerState) -> None:
-        """One line to the log, at most every few seconds."""
-        if self._tells and time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
-            self._told = time.monotonic()
-            logger.info("%s", self._line(state))
+    def _line(self, state: TrainerState, time_taken: str) -> str:
+        point = self._curve[-1] if self._curve else {}
+        names = [name for name in point if name not in ("step", "epoch", "seconds", METRIC)]
+        terms = [f"{TERMS.get(name, name)} {point[name]:.4g}" for name in names]
+        best = [] if self._best is None else [f"best NDCG@10 {self._best[METRIC]:.4f} at step {self._best['step']}"]
+        return ", ".join([f"step {state.global_step}/{state.max_steps}", *terms, time_taken, *best])
 
-    def _line(self, state: TrainerState) -> str:
-        point = self._history[-1] if self._history else {}
-        terms = [f"{name} {value:.4f}" for name, value in point.items() if name not in NOT_TERMS]
-        best = [] if self._best is None else [f"best {METRIC} {self._best[METRIC]:.4f} at step {self._best['step']}"]
-        return ", ".join([f"step {state.global_step}/{state.max_steps}", *terms, *best, f"{self.elapsed():.0f} s"])
+
+def duration(seconds: float) -> str:
+    """For readers.
+
+    >>> [duration(seconds) for seconds in (34.2, 110, 7290)]
+    ['34 s', '1 min 50 s', '2 h 1 min']
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,11 +1,12 @@
-"""The state of an unfinished training on disk, from which a killed one goes on as if nothing had happened.
+"""The state of a training on disk, from which a killed one goes on as if nothing had happened.
 
 Belongs here: writing a state whole or not at all, finding the right one again, and the parts of it that belong to
-torch: optimiser and random numbers. Not here: the books (`training_record.py`) and when to write (`training.py`).
+torch: optimiser and random numbers. Not here: curve and best weights (`record.py`), and when to write (`loop.py`).
 
-A state is a directory `step-<n>` of two files without pickle: `tensors.safetensors` (changed weights, moments, best
-weights, random number generators) and `state.json` (everything else, the fingerprint of the training, and the digest
-of the tensors). It is written beside the one before, which is removed once the new one is whole.
+A state is a directory of two files without pickle: `tensors.safetensors` (changed weights, moments, best weights,
+random number generators) and `state.json` (everything else, the fingerprint of the training, and the digest of the
+tensors). It is called `step-<n>`, or `ended` once the training has: then it holds the final weights and the outcome.
+It is written beside the one before, which is removed once the new one is whole.
 
 The models draw random numbers from torch alone, so only torch's generators are kept.
 """
@@ -17,28 +18,26 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from models.files import staged_directory, write_json
-
-if TYPE_CHECKING:
-    from torch.optim import Optimizer
-
-    from models.training.processes import Processes
-    from models.training.run import Examples
+from models.files import file_digest, staged_directory, write_json
+from models.training.config import Examples, TrainingConfig
+from models.training.processes import Processes
 
 logger = logging.getLogger("slmrec.training")
 
-TENSORS, VALUES = "tensors.safetensors", "state.json"
+TENSORS, VALUES, ENDED = "tensors.safetensors", "state.json", "ended"
 LARGEST_SHARE_OF_TIME = 0.01
 """How much of the training's time may go into writing its state (ours)."""
 SAMPLE = 256
@@ -47,25 +46,27 @@ SAMPLE = 256
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that an unfinished training needs in order to go on after `step`.
+    """Everything that a training needs in order to go on after `step`, or to be taken over where it has `ended`.
 
     Attributes:
         step: optimiser steps taken.
         values: JSON-able; floats come back bit for bit.
         tensors: by name, on the CPU.
+        ended: whether there is nothing left to train.
     """
 
     step: int
     values: dict[str, Any]
     tensors: dict[str, Tensor]
+    ended: bool = False
 
 
 class StateDirectory:
     """Where the states of one training lie, at most one of them whole and valid at a time.
 
     Args:
-        directory: belongs to this training alone; everything in it is removed in the end.
-        fingerprint: of the training (`fingerprint`): a state of another one is not gone on with.
+        directory: belongs to this training alone.
+        fingerprint: of the training (`fingerprint`): a state of another one is not used.
         seconds_between: the rhythm of writing.
     """
 
@@ -83,11 +84,11 @@ class StateDirectory:
     def write(self, state: TrainingState) -> None:
         """Write a state, then remove those before it; killed at any moment, one whole state remains."""
         start = time.monotonic()
-        written = self._directory / f"step-{state.step:010d}"
+        written = self._directory / (ENDED if state.ended else f"step-{state.step:010d}")
         with staged_directory(written) as staged:
             save_file(state.tensors, staged / TENSORS)
-            values = {"fingerprint": self._fingerprint, "tensors": _digest(staged / TENSORS), "values": state.values}
-            write_json(staged / VALUES, {"step": state.step, **values})
+            values = {"fingerprint": self._fingerprint, "step": state.step, "values": state.values}
+            write_json(staged / VALUES, {**values, "tensors": file_digest(staged / TENSORS)})
         for path in self._directory.iterdir():
             if path != written:
                 shutil.rmtree(path)
@@ -97,7 +98,7 @@ class StateDirectory:
     def find(self) -> TrainingState | None:
         """The latest whole state of this training. Where there are others only, the log says why none is used."""
         refused = False
-        for directory in sorted(self._directory.glob("step-*"), reverse=True):
+        for directory in (*self._directory.glob(ENDED), *sorted(self._directory.glob("step-*"), reverse=True)):
             try:
                 return self._read(directory)
             except (ValueError, OSError, KeyError, TypeError, SafetensorError) as error:
@@ -107,24 +108,20 @@ class StateDirectory:
             logger.warning("the training starts anew")
         return None
 
-    def remove(self) -> None:
-        """Nothing is left to go on with."""
-        if self._directory.exists():
-            shutil.rmtree(self._directory)
-
     def _read(self, directory: Path) -> TrainingState:
         stored = json.loads((directory / VALUES).read_text(encoding="utf-8"))
         of_state = stored["fingerprint"]
         others = [part for part, digest in self._fingerprint.items() if of_state.get(part) != digest]
         if others:
             raise ValueError(f"it was written by a training with {' and '.join(f'another {part}' for part in others)}")
-        if _digest(directory / TENSORS) != stored["tensors"]:
+        if file_digest(directory / TENSORS) != stored["tensors"]:
             raise ValueError(f"{TENSORS} is damaged")
-        return TrainingState(stored["step"], stored["values"], load_file(directory / TENSORS))
+        tensors = load_file(directory / TENSORS)
+        return TrainingState(stored["step"], stored["values"], tensors, ended=directory.name == ENDED)
 
 
 def fingerprint(
-    model: nn.Module, examples: Examples, config: Mapping[str, Any], *, seed: int, processes: Processes
+    model: nn.Module, examples: Examples, config: TrainingConfig, *, seed: int, processes: Processes
 ) -> dict[str, str]:
     """What has to be the same for a training to go on from a state, each part by its digest.
 
@@ -133,11 +130,13 @@ def fingerprint(
     another loss: a module that has settings tells them by torch's `extra_repr`. Optimiser and random numbers of a GPU
     mean nothing to a CPU.
     """
+    choices = asdict(config)
+    del choices["save_every_minutes"]  # which changes no result
     rows = np.arange(len(examples))
     some = [examples.batch(some_rows) for some_rows in (rows[:16], rows[-16:])]
     lengths = torch.from_numpy(np.ascontiguousarray(examples.lengths))
     return {
-        "configuration": hashlib.sha256(json.dumps(dict(config), sort_keys=True).encode()).hexdigest(),
+        "configuration": hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest(),
         "seed": str(seed),
         "number of processes": str(processes.count),
         "kind of device": torch.device(processes.device).type,
@@ -166,14 +165,9 @@ def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor], rates
 
 def random_tensors(processes: Processes) -> dict[str, Tensor]:
     """The states of every process's generators, as bytes; every process has to call this."""
-    own = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        own["cuda"] = torch.cuda.get_rng_state()
-    return {
-        f"{device}.{index}": state
-        for device, tensor in own.items()
-        for index, state in enumerate(processes.gather(tensor))
-    }
+    own = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+    gathered = {device: processes.gather(tensor) for device, tensor in own.items()}
+    return {f"{device}.{index}": state for device, all_of in gathered.items() for index, state in enumerate(all_of)}
 
 
 def restore_random(tensors: Mapping[str, Tensor], processes: Processes) -> None:
@@ -194,18 +188,12 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest_of(*groups: Iterator[tuple[str, Tensor]] | Any) -> str:
+def _digest_of(*groups: Iterable[tuple[str, Tensor]]) -> str:
     """Of names, shapes, types, whether trained, and evenly spread elements."""
     digest = hashlib.sha256()
-    for group in groups:
-        for name, tensor in group:
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.requires_grad};".encode())
-            flat = tensor.detach().flatten()
-            sample = flat[:: max(1, flat.numel() // SAMPLE)].cpu()
-            digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
+    for name, tensor in chain(*groups):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.requires_grad};".encode())
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // SAMPLE)].cpu()
+        digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

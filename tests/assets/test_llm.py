@@ -1,206 +1,205 @@
-"""The teacher's kept answers and the student that learns from them: whose they are, and what they cost."""
+"""The language-model recommenders' assets: each is made of what it should be, and refuses what is another's."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 import torch
-from dagster import DagsterInstance, asset, materialize
 
-from assets.amazon.splits import data_version, leave_one_out
-from assets.configuration.profiles import load_profile
-from assets.llm import StateFile, ingredients, open_states, states_seconds, student, teacher_states
-from assets.registry.packing import checkpoint_card
-from assets.registry.runs import MLflowTracking
+from assets.llm import TeacherStates, item_embeddings, student, teacher, teacher_states
 from assets.registry.store import connect
-from assets.workspace import home
-from assets.workspace.conventions import DOMAINS
-from assets.workspace.io_managers import ParquetIOManager, RecordIOManager
-from assets.workspace.provenance import Checkpoint, Provenance
-from assets.workspace.resources import Home, ProfileResource
-from models.backbone.sources import build_backbone
-from models.files import read_training, save_recommender
-from models.slmrec.fitting import Course, fit_teacher
-from models.slmrec.item_embeddings import save_item_embeddings
-
-DOMAIN, ITEMS, SUPERVISED = "sample", 12, 60
-PROFILE = """
-description: seconds, for the tests
-sasrec:
-  model: {d: 8}
-  training: {learning_rate: 0.01, max_steps: 1}
-backbone: {source: scratch, width: 16, layers: 4, heads: 2, intermediate: 24, vocabulary: 400, context: 256}
-teacher:
-  model: {layers: 4, objective: all_positions, max_items: 6}
-  training: {learning_rate: 0.01, max_steps: 2, batch_size: 32}
-student:
-  model: {layers: 2, objective: all_positions, max_items: 6}
-  distillation: {blocks: 2, lambda_ms: 0.1, layers: interval}
-  training: {learning_rate: 0.01, max_steps: 2, batch_size: 32}
-evaluation: {candidates: 3, validation_users: 5}
-"""
-ALONE = {"distillation": {"lambda_cos": 0, "lambda_norm": 0, "layers": "first"}}
-
-
-@dataclass
-class Place:
-    """A home with what the two assets are made from."""
-
-    folder: Path
-    splits: pl.DataFrame
-    items: pl.DataFrame
-    item_embeddings: Checkpoint
-    language_backbone: Checkpoint
-    teacher: Checkpoint
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "home/checkpoints" / DOMAIN / "teacher_states/states.safetensors"
-
-    def profile(self, student: Mapping[str, Any] | None = None) -> ProfileResource:
-        return ProfileResource(profile=str(self.folder / "tiny.yaml"), overrides={"student": student or {}})
-
-    def materialise(self, made: Any, student: Mapping[str, Any] | None = None, **other: Any) -> tuple[Any, dict]:
-        """The asset's value and metadata, from these inputs but for the `other` ones."""
-        given = {name: value for name, value in vars(self).items() if name != "folder"} | other
-        with DagsterInstance.ephemeral() as instance:
-            result = materialize(
-                [*(hand_on(name, value) for name, value in given.items()), made],
-                partition_key=DOMAIN,
-                resources={
-                    "home": Home(),
-                    "profile": self.profile(student),
-                    "tracking": MLflowTracking(),
-                    "tables": ParquetIOManager(),
-                    "records": RecordIOManager(),
-                },
-                instance=instance,
-            )
-        name = made.key.to_user_string()
-        (materialization,) = result.asset_materializations_for_node(name)
-        return result.output_for_node(name), {key: entry.value for key, entry in materialization.metadata.items()}
-
-
-def hand_on(name: str, value: Any) -> Any:
-    """An asset that was made before."""
-
-    @asset(name=name, partitions_def=DOMAINS, io_manager_key="tables" if isinstance(value, pl.DataFrame) else "records")
-    def made() -> type(value):
-        return value
-
-    return made
-
-
-@pytest.fixture
-def place(_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{_store / 'mlflow.db'}")
-    monkeypatch.setenv("SLMREC_HOME", str(tmp_path / "home"))
-    (tmp_path / "tiny.yaml").write_text(PROFILE)
-    profile = load_profile(str(tmp_path / "tiny.yaml"))
-    rows = [[(start + step) % ITEMS + 1 for step in range(6)] for start in range(20)]
-    sequences = pl.DataFrame(
-        {"user_id": range(20), "items": rows}, schema={"user_id": pl.UInt32, "items": pl.List(pl.UInt32)}
-    )
-    splits = leave_one_out(sequences)
-    items = pl.DataFrame({"item_id": range(1, ITEMS + 1), "asin": [f"B{item:03}" for item in range(ITEMS)]})
-    paths = {name: tmp_path / name for name in ("item_embeddings", "language_backbone", "teacher")}
-    table = torch.randn(ITEMS + 1, 8, generator=torch.Generator().manual_seed(0))
-    save_item_embeddings(table, paths["item_embeddings"], {})
-    build_backbone(profile.backbone, list, paths["language_backbone"], seed=0)
-    upstream = {"item_embeddings": {"sasrec": 5.0}, "language_backbone": {}}
-    upstream["teacher"] = {"sasrec": 5.0, "item_embeddings": 1.0, "language_backbone": 1.0}
-    made = {
-        name: Checkpoint(
-            name=name,
-            domain=DOMAIN,
-            directory=path,
-            provenance=Provenance(
-                data_version=data_version(splits), code_version="c", config_hash=name, seed=1, dagster_run="r"
-            ),
-            parameters=100,
-            trainable_parameters=10,
-            train_seconds=1.0,
-            peak_memory_bytes=1,
-            upstream_seconds=upstream[name],
-        )
-        for name, path in paths.items()
-    }
-    material = ingredients(splits, items, made["item_embeddings"], made["language_backbone"])
-    recommender, _ = fit_teacher(material(), profile.teacher.model, profile.teacher.training, Course(seed=1))
-    save_recommender(recommender, paths["teacher"], {}, training={"history": []})
-    return Place(tmp_path, splits, items, **made)
-
-
-def other_teacher(place: Place) -> Checkpoint:
-    """One with other weights, as its provenance says."""
-    return place.teacher.model_copy(update={"provenance": place.teacher.provenance.model_copy(update={"seed": 2})})
-
+from assets.workspace.checkpoints import Checkpoint
+from models.files import load_recommender
+from models.recommender import Recommender
+from models.sequences import Sequences
+from models.slmrec.item_embeddings import load_item_embeddings
+from models.slmrec.teacher_states import TeacherStates as States
+from tests.assets.tiny import ITEMS, Chain, bought, dataset_of, held_in, identifying, materialise, watched, would_be
 
 pytestmark = pytest.mark.usefixtures("tracked_home")
 
-
-def test_states_are_written_once_and_say_what_they_took(place: Place) -> None:
-    first, told = place.materialise(teacher_states)
-    size = place.file.stat().st_size
-    assert first == StateFile(path=place.file, bytes=size, seconds=told["seconds"])
-    assert (told["rows"], told["bytes"], told["peak_disk_bytes"]) == (SUPERVISED, size, size)
-    assert first.seconds > 0
-    written = place.file.stat().st_mtime_ns
-    assert place.materialise(teacher_states)[0] == first
-    assert place.file.stat().st_mtime_ns == written
-    _, told = place.materialise(teacher_states, teacher=other_teacher(place))
-    assert place.file.stat().st_mtime_ns > written
-    assert told["peak_disk_bytes"] == 2 * size
-    assert list(place.file.parent.iterdir()) == [place.file]
+ALONE = {"distillation": {"lambda_cos": 0, "lambda_norm": 0}}
+LIVE = {"teacher_states": "live", "distillation": {"layers": "interval"}}
+NOT_FOLLOWING = {"distillation": {"lambda_cos": 0, "lambda_norm": 0, "layers": "interval"}}
+ON_BACKBONE = {"item_embeddings", "language_backbone"}
 
 
-def test_the_record_of_an_earlier_run_does_not_vouch_for_the_file(place: Place) -> None:
-    """As after a run with another teacher that was killed before its record was written."""
-    record, _ = place.materialise(teacher_states)
-    profile = load_profile(str(place.folder / "tiny.yaml"))
-    assert len(open_states(record, place.teacher, profile).states) == SUPERVISED
-    place.materialise(teacher_states, teacher=other_teacher(place))
-    with pytest.raises(ValueError, match=r"the answers of another teacher.* materialise teacher_states again"):
-        open_states(record, place.teacher, profile)
+@pytest.mark.parametrize("name", ["item_embeddings", "teacher", "teacher_states", "student"])
+def test_each_is_made_by_its_recipe_and_by_nothing_else(tiny_chain: Chain, name: str) -> None:
+    """Fit, settings, seed, validation and upstream are the profile's and the chain's own."""
+    assert identifying(tiny_chain.checkpoints[name]) == would_be(tiny_chain.expected()[name])
 
 
-@pytest.mark.parametrize("way", [{"teacher_states": "live"}, ALONE])
-def test_where_none_are_needed_none_are_kept_and_the_teacher_is_not_loaded(place: Place, way: dict) -> None:
-    place.materialise(teacher_states)
-    absent = place.teacher.model_copy(update={"directory": place.folder / "nowhere"})
-    record, _ = place.materialise(teacher_states, way, teacher=absent)
-    assert record == StateFile(path=None)
-    assert not place.file.parent.exists()
-    assert open_states(record, absent, place.profile(way).load(DOMAIN)) is None
-    assert states_seconds(record) == {}
-    with pytest.raises(ValueError, match=r"keeps none: materialise it again with this profile, for domain 'sample'"):
-        open_states(record, place.teacher, place.profile().load(DOMAIN))
+@pytest.mark.parametrize("name", ["item_embeddings", "teacher", "teacher_states", "student"])
+def test_what_is_learnt_from_are_training_rows_alone(tiny_chain: Chain, name: str) -> None:
+    data = tiny_chain.followed[name].inputs.load({})
+    assert lists(data.sequences) == held_in(tiny_chain.rows)
+    assert lists(data.validation) == held_in(tiny_chain.rows)
+    assert data.n_items == ITEMS
 
 
-def test_a_student_costs_what_its_teachers_answers_cost_too(place: Place) -> None:
-    states, _ = place.materialise(teacher_states)
-    made, told = place.materialise(student, teacher_states=states)
-    assert made.upstream_seconds == {
-        "sasrec": 5.0,
-        "item_embeddings": 1.0,
-        "language_backbone": 1.0,
-        "teacher": 1.0,
-        "teacher_states": states.seconds,
-    }
-    assert read_training(made.directory)["taken_layers"] == [1, 4]
-    assert told["taken_layers"] == "1, 4"
-    assert made.provenance.mlflow_run is not None
-    run = connect(home.mlflow_uri()).get_run(made.provenance.mlflow_run)
-    assert run.data.tags["slmrec.taken_layers"] == "[1, 4]"
-    card = checkpoint_card(made.directory, recommender="student", domain=DOMAIN)
-    assert "| layers that it began as | [1, 4] |" in card
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_trainings_are_validated_on_drawn_validation_users(tiny_chain: Chain, name: str) -> None:
+    """Each one's target is the item before the last; a recommender that knows it is perfect."""
+    known = {tuple(row[:-2]): row[-2] for row in tiny_chain.rows}
+    judged = Knowing(known)
+    assert tiny_chain.followed[name].inputs.validate()(judged)["ndcg_at_10"] == 1.0
+    assert len(judged.seen) == 15
+    assert set(judged.seen) <= set(known)
 
 
-def test_a_student_alone_neither_loads_its_teacher_nor_pays_for_it(place: Place) -> None:
-    absent = place.teacher.model_copy(update={"directory": place.folder / "nowhere"})
-    made, _ = place.materialise(student, ALONE, teacher=absent, teacher_states=StateFile(path=None))
-    assert made.upstream_seconds == {"sasrec": 5.0, "item_embeddings": 1.0, "language_backbone": 1.0}
-    assert set(made.provenance.upstream) == {"item_embeddings", "language_backbone"}
+def test_item_embeddings_are_sasrecs_item_table(tiny_chain: Chain) -> None:
+    made, sasrec = (
+        tiny_chain.checkpoints["item_embeddings"],
+        load_recommender(tiny_chain.checkpoints["sasrec"].directory),
+    )
+    assert torch.equal(load_item_embeddings(made.directory), sasrec.item_table())
+    assert made.training().parameters == (ITEMS + 1) * 8
+    assert made.upstream_seconds() == {"sasrec": tiny_chain.checkpoints["sasrec"].seconds}
+
+
+def test_the_states_of_every_training_position_are_kept_once(tiny_chain: Chain) -> None:
+    """A position is an item of a training row but its first; states of width 16 after two blocks, users of width 8."""
+    positions = sum(len(row) - 1 for row in held_in(tiny_chain.rows))
+    made = tiny_chain.checkpoints["teacher_states"]
+    kept = States.open(made.directory)
+    assert (kept.layers, kept.normed) == ((2, 4), True)
+    assert (kept.states.shape, kept.users.shape) == ((positions, 2, 16), (positions, 8))
+    assert made.training().parameters == positions * (2 * 16 + 8)
+    assert tiny_chain.values["teacher_states"].teacher == tiny_chain.checkpoints["teacher"]
+
+
+def test_other_states_are_kept_for_another_student_and_its_learning_rate_changes_none(
+    tiny_chain: Chain, own_home: Path
+) -> None:
+    def kept(**changes: Any) -> Checkpoint:
+        return materialise(teacher_states, tiny_chain.values, tiny_chain.folder, {"student": changes}).kept
+
+    first = tiny_chain.checkpoints["teacher_states"]
+    others = [
+        kept(distillation={"blocks": 1}),
+        kept(distillation={"states": "raw"}),
+        kept(training={"precision": "bfloat16"}),
+    ]
+    assert len({first.identity, *(other.identity for other in others)}) == 4
+    opened = [States.open(other.directory) for other in others]
+    assert [(one.layers, one.normed) for one in opened] == [((4,), True), ((2, 4), False), ((2, 4), True)]
+    assert {first.identity} == {kept(training={"learning_rate": 0.02}).identity}
+
+
+def test_the_states_of_two_teachers_lie_side_by_side(tiny_chain: Chain, own_home: Path) -> None:
+    """What one teacher says is never taken for another's, and going back to the first one computes nothing."""
+    other = materialise(teacher, tiny_chain.values, tiny_chain.folder, {"seed": 8})
+    mine, theirs = (
+        materialise(teacher_states, {**tiny_chain.values, "teacher": one}, tiny_chain.folder).kept
+        for one in (tiny_chain.checkpoints["teacher"], other)
+    )
+    assert mine.identity == tiny_chain.checkpoints["teacher_states"].identity != theirs.identity
+    assert (States.open(mine.directory).states != States.open(theirs.directory).states).any()
+    with watched() as followed:
+        again = materialise(teacher_states, tiny_chain.values, tiny_chain.folder).kept
+    assert again.model_dump() == mine.model_dump()
+    assert followed == []
+
+
+@pytest.mark.parametrize("way", [LIVE, ALONE, NOT_FOLLOWING], ids=["live", "alone", "layers alone"])
+def test_where_none_are_read_none_are_kept_and_the_teacher_is_not_loaded(
+    tiny_chain: Chain, own_home: Path, way: Mapping[str, Any]
+) -> None:
+    absent = tiny_chain.checkpoints["teacher"].model_copy(update={"directory": own_home / "nowhere"})
+    made = materialise(
+        teacher_states, {"splits": tiny_chain.dataset, "teacher": absent}, tiny_chain.folder, {"student": way}
+    )
+    assert made == TeacherStates(teacher=absent, kept=None)
+    with pytest.raises(ValueError, match=r"keeps none: materialise it again with this profile, for domain 'tiny'"):
+        materialise(student, {"splits": tiny_chain.dataset, "teacher_states": made}, tiny_chain.folder)
+
+
+@pytest.mark.parametrize(
+    ("way", "read"),
+    [(LIVE, {*ON_BACKBONE, "teacher"}), (ALONE, ON_BACKBONE), (NOT_FOLLOWING, {*ON_BACKBONE, "teacher"})],
+    ids=["live", "alone", "layers alone"],
+)
+def test_a_student_stands_on_what_its_settings_read(
+    tiny_chain: Chain, own_home: Path, way: Mapping[str, Any], read: set[str]
+) -> None:
+    """What isn't read isn't paid for either, and may be gone."""
+    made = tiny_chain.checkpoints
+    given = made["teacher"]
+    if "teacher" not in read:
+        given = given.model_copy(update={"directory": own_home / "nowhere"})
+    states = TeacherStates(teacher=given, kept=None)
+    changed = materialise(student, {**tiny_chain.values, "teacher_states": states}, tiny_chain.folder, {"student": way})
+    assert changed.provenance.upstream == {name: made[name].identity for name in read}
+    assert set(changed.upstream_seconds()) == {"sasrec", *read}
+    layers = [1, 4] if way["distillation"].get("layers") == "interval" else [1, 2]
+    assert changed.training().notes == {"taken_layers": layers}
+    run = connect(tiny_chain.store).get_run(changed.provenance.mlflow_run)
+    assert run.data.tags["slmrec.taken_layers"] == str(layers)
+
+
+def test_a_student_costs_what_all_that_it_stands_on_costs(tiny_chain: Chain) -> None:
+    made = tiny_chain.checkpoints
+    below = ("sasrec", "item_embeddings", "language_backbone", "teacher", "teacher_states")
+    assert made["student"].upstream_seconds() == {name: made[name].seconds for name in below}
+    assert all(made[name].seconds > 0 for name in below)
+
+
+def test_a_student_never_learns_from_another_splits_teacher(tiny_chain: Chain, own_home: Path) -> None:
+    other = dataset_of(bought(seed=1))
+    with pytest.raises(ValueError, match=r"materialise .* again for domain 'tiny'") as refused:
+        materialise(student, {**tiny_chain.values, "splits": other}, tiny_chain.folder)
+    assert f"data version {tiny_chain.dataset.version}" in str(refused.value)
+    assert f"the splits are now {other.version}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "read"), [(item_embeddings, "sasrec"), (teacher, "item_embeddings"), (teacher_states, "teacher")]
+)
+def test_another_checkpoints_files_under_the_promised_directory_are_refused(
+    tiny_chain: Chain, own_home: Path, wanted: Any, read: str
+) -> None:
+    promised, lying_there = tiny_chain.checkpoints[read], tiny_chain.checkpoints["student"]
+    swapped = promised.model_copy(update={"directory": lying_there.directory})
+    with pytest.raises(ValueError, match=f"{promised.identity}, but holds {lying_there.identity}"):
+        materialise(wanted, {**tiny_chain.values, read: swapped}, tiny_chain.folder)
+
+
+def test_the_states_of_another_teacher_are_refused_too(tiny_chain: Chain, own_home: Path) -> None:
+    """Their record promises the one's, and the other's lie there."""
+    promised = tiny_chain.values["teacher_states"]
+    other = materialise(
+        teacher_states, tiny_chain.values, tiny_chain.folder, {"student": {"distillation": {"blocks": 1}}}
+    ).kept
+    swapped = promised.model_copy(update={"kept": promised.kept.model_copy(update={"directory": other.directory})})
+    with pytest.raises(ValueError, match=rf"{promised.kept.identity}, but holds .* Materialise teacher_states again"):
+        materialise(student, {**tiny_chain.values, "teacher_states": swapped}, tiny_chain.folder)
+
+
+class Knowing(Recommender):
+    """Scores the item that it was told for a history above all others, and remembers whom it has scored."""
+
+    def __init__(self, known: Mapping[tuple[int, ...], int]) -> None:
+        super().__init__()
+        self.n_items, self.known, self.seen = ITEMS, known, []
+
+    def score(self, histories: Sequences) -> torch.Tensor:
+        self.seen += map(tuple, lists(histories))
+        scores = torch.zeros(len(histories), ITEMS + 1)
+        for user, history in enumerate(lists(histories)):
+            scores[user, self.known.get(tuple(history), 0)] = 1
+        return scores.index_fill(1, torch.tensor([0]), -torch.inf)
+
+    def to_config(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Knowing":
+        return cls({})
+
+
+def lists(sequences: Sequences) -> list[list[int]]:
+    """The rows as lists."""
+    ends = zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True)
+    return [sequences.values[first:last].tolist() for first, last in ends]

@@ -15,6 +15,7 @@ from tests.benchmarks import (
     first_layers,
     gx_interactions,
     inference,
+    ranking,
     shared_prompt,
 )
 from tests.benchmarks.harness import Measurement
@@ -40,6 +41,8 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "depth_training_with_teacher": depth.measure_training_with_teacher,
     "depth_inference": depth.measure_inference,
     "first_layers_memory": first_layers.measure_memory,
+    "full_ranking": ranking.measure_full_ranking,
+    "sampled_metrics": ranking.measure_sampled_metrics,
 }
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from assets.amazon.download.sources import RawFile
 from assets.amazon.interactions import Filters, build_interactions
+from assets.amazon.reading.raw_files import RawFile
 from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences
 from tests.benchmarks.harness import Measurement, in_own_process, interleaved, memory_raised_by

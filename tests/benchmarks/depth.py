@@ -13,9 +13,9 @@ from tests.benchmarks.harness import Measurement, interleaved, one_thread
 from tests.benchmarks.plain_path import (
     Sizes,
     on_plain_path,
-    plain_answers,
     plain_distillation_loss,
     plain_loss,
+    plain_outputs,
     purchases,
     recommender,
     trainer,
@@ -54,7 +54,7 @@ def measure_inference(sizes: Sizes = FEW_ROWS, repeats: int = 3) -> Measurement:
 def measure_training_with_teacher(sizes: Sizes = FEW_ROWS, repeats: int = 2) -> Measurement:
     """Milliseconds that a batch costs in a whole training, on one thread.
 
-    The project's: the teacher's training, its answers once, and the student's training on them. The reference's: the
+    The project's: the teacher's training, its states once, and the student's training on them. The reference's: the
     32-layer model's training.
     """
     student, teacher, deep = (
@@ -68,9 +68,9 @@ def measure_training_with_teacher(sizes: Sizes = FEW_ROWS, repeats: int = 2) -> 
         teacher.train()
         for _ in range(EPOCHS):
             train_teacher(plain_loss(teacher, batch))
-        answers = plain_answers(teacher, batch, pair.teacher_ends)
+        outputs = plain_outputs(teacher, batch, pair.teacher_ends)
         for _ in range(STUDENT_EPOCHS):
-            train_student(plain_distillation_loss(pair, batch, answers))
+            train_student(plain_distillation_loss(pair, batch, outputs))
 
     def train_deep_model() -> None:
         for _ in range(EPOCHS):

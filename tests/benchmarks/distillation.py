@@ -1,7 +1,7 @@
 """A distillation step of a 4-layer student from an 8-layer teacher: the fast path against the plain one.
 
 A step is a batch, the loss with dropout on, its gradients, and AdamW on adapters, LoRA and block heads. The project's
-takes the teacher's answers from the file of `models/teacher_states.py`; the plain one runs the teacher.
+takes the teacher's states from the files of `models/slmrec/teacher_states.py`; the plain one runs the teacher.
 """
 
 from itertools import cycle
@@ -25,8 +25,8 @@ from tests.benchmarks.plain_path import (
     Sizes,
     evenly_spaced,
     on_plain_path,
-    plain_answers,
     plain_distillation_loss,
+    plain_outputs,
     purchases,
     recommender,
     trainer,
@@ -60,7 +60,7 @@ def _measure(sizes: Sizes, objective: Objective, steps: int, repeats: int) -> Me
     batches = np.arange(len(sequences)).reshape(steps, sizes.batch)
     plain_examples = NextItemExamples(sequences, plain.student.settings)
     with TemporaryDirectory(prefix="slmrec-benchmark-") as directory, one_thread():
-        examples = _with_answers(
+        examples = _with_states(
             NextItemExamples(sequences, student.settings), teacher, ours.teacher_ends, Path(directory) / "states"
         )
 
@@ -70,8 +70,8 @@ def _measure(sizes: Sizes, objective: Objective, steps: int, repeats: int) -> Me
 
         def loss_of_plain(rows: np.ndarray) -> Tensor:
             batch = plain_examples.batch(rows)
-            answers = plain_answers(plain_teacher, batch, plain.teacher_ends)
-            return plain_distillation_loss(plain, batch, answers) * batch["share"]
+            outputs = plain_outputs(plain_teacher, batch, plain.teacher_ends)
+            return plain_distillation_loss(plain, batch, outputs) * batch["share"]
 
         for side in (ours, plain):
             side.eval()
@@ -94,7 +94,7 @@ def _like_an_epoch(sequences: Sequences, sizes: Sizes, steps: int) -> Sequences:
     return sequences.take(np.concatenate(evenly_spaced(ranked, steps)))
 
 
-def _with_answers(
+def _with_states(
     examples: NextItemExamples, teacher: LLMRecommender, layers: tuple[int, ...], path: Path
 ) -> DistilledExamples:
     write_teacher_states(
@@ -102,9 +102,8 @@ def _with_answers(
         examples,
         layers,
         path,
-        identity="benchmark",
         normed=True,
         autocast=False,
         progress=lambda _done, _all: None,
     )
-    return DistilledExamples(examples, TeacherStates.open(path, "benchmark"), layers, normed=True)
+    return DistilledExamples(examples, TeacherStates.open(path), layers, normed=True)

@@ -6,7 +6,8 @@ The backbone has random weights, and a token table of LLaMA's 32,000 rows, of wh
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from models.backbone.decoder import TOKENIZER, load_decoder
+from models.backbone.architecture import TOKENIZER
+from models.backbone.decoder import load_decoder
 from tests.benchmarks.harness import Measurement, in_own_process, memory_raised_by
 from tests.benchmarks.plain_path import FULL_SIZE, Sizes
 

@@ -63,6 +63,6 @@ def _made(sizes: Sizes) -> Interactions:
 
 
 def _check(built: Interactions) -> None:
-    found = check_interactions(built.interactions, built.users, built.items, LENIENT)
+    found = check_interactions(built, LENIENT)
     if not found.passed:
         raise ValueError(f"Sound interactions were refused, so the time says nothing: {found.record()}")

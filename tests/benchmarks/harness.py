@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -47,6 +47,7 @@ def interleaved(
     *,
     repeats: int,
     warm_up: int = WARM_UP,
+    target: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Measurement:
     """The median milliseconds of each side, run in turns, so that a busy machine slows both alike.
@@ -55,6 +56,7 @@ def interleaved(
         ours, reference: one step of each.
         repeats: turns that are counted; at least 1.
         warm_up: turns before them.
+        target: of the measurement.
         clock: seconds.
     """
     sides = (ours, reference)
@@ -66,7 +68,7 @@ def interleaved(
             if turn >= warm_up:
                 taken.append(clock() - start)
     value, reference_value = (statistics.median(taken) * 1000 for taken in seconds)
-    return Measurement(value, reference_value, "ms")
+    return Measurement(value, reference_value, "ms", target)
 
 
 def timed(step: Callable[[], object]) -> float:
@@ -86,14 +88,15 @@ def memory_raised_by(step: Callable[[], object]) -> int:
     """
     with measured() as before:
         pass
-    if before.peak_memory_bytes == 0:
+    if before.cost.peak_memory_bytes is None:
         raise ValueError(
             "the peak of a process's memory can be read only on Linux, without a CUDA device: "
             "try again there, or with CUDA_VISIBLE_DEVICES set to nothing."
         )
     with measured() as during:
         step()
-    return during.peak_memory_bytes - before.peak_memory_bytes
+    assert during.cost.peak_memory_bytes is not None
+    return during.cost.peak_memory_bytes - before.cost.peak_memory_bytes
 
 
 def in_own_process(function: Callable[..., T], *arguments: object) -> T:
@@ -103,11 +106,16 @@ def in_own_process(function: Callable[..., T], *arguments: object) -> T:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: times then compare the work, not the machine's luck with its cores."""
+def threads(count: int) -> Iterator[None]:
+    """Torch on so many threads."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Torch on one thread: times then compare the work, not how many cores happen to be free."""
+    return threads(1)

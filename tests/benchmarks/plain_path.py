@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.backbone.decoder import random_decoder
+from models.backbone.architecture import random_decoder
 from models.sequences import Sequences
 from models.slmrec.distillation import Distillation
 from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
@@ -117,13 +117,13 @@ def plain_loss(plain: LLMRecommender, batch: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def plain_answers(teacher: LLMRecommender, batch: dict[str, Tensor], ends: tuple[int, ...]) -> list[Tensor]:
+def plain_outputs(teacher: LLMRecommender, batch: dict[str, Tensor], ends: tuple[int, ...]) -> list[Tensor]:
     """[N, H] for each block: the teacher's normed states."""
     return teacher.eval().supervised_states(batch["items"], batch["lengths"], ends)
 
 
 def plain_distillation_loss(pair: Distillation, batch: dict[str, Tensor], teacher: list[Tensor]) -> Tensor:
-    """The paper's loss of `pair`'s student against the teacher's states, by the formula in `models/distillation.py`."""
+    """The paper's loss of `pair`'s student against the teacher's states: the formula of `slmrec/distillation.py`."""
     settings, student = pair.settings, pair.student
     states = student.supervised_states(batch["items"], batch["lengths"], pair.student_ends)
     heads = [*pair.heads, student.output_adapter]

@@ -4,7 +4,7 @@ import sys
 
 from tqdm import tqdm
 
-from assets.amazon.download.sources import RawFile
+from assets.amazon.reading.raw_files import RawFile
 from assets.amazon.synthetic import VERSION, Truth, Warts, truth_path, write_synthetic
 from tests.benchmarks.records import benchmarks_directory
 
@@ -43,7 +43,7 @@ def synthetic_reviews(reviews: int, *, malformed: bool = True) -> tuple[RawFile,
                 progress=lambda done, lines: _advance(bar, done, lines),
             )
     lines = Truth.model_validate_json(truth_path(path).read_text()).lines
-    raw = RawFile(path=path, bytes=path.stat().st_size, sha256="", origin=str(path), synthetic=True)
+    raw = RawFile(part="reviews", path=path, bytes=path.stat().st_size, sha256="", origin=str(path), synthetic=True)
     return raw, lines
 
 

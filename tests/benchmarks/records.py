@@ -3,22 +3,24 @@
 Belongs here: the record, its file and its text. Not here: measuring (`harness.py`).
 """
 
-import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from assets.workspace.home import home, write_atomically
-from assets.workspace.provenance import git_commit
-from evaluation.records import Hardware, hardware
-from evaluation.strict import decode, parse_json
+from pydantic import Field
+
+from assets.workspace.home import home
+from assets.workspace.identity import git_commit
+from evaluation.cost import Hardware, hardware
+from evaluation.provenance import StrictModel
+from models.files import write_file
 from tests.benchmarks.harness import Measurement
 
+Cost = Annotated[float, Field(gt=0)]
 
-@dataclass(frozen=True)
-class Record:
+
+class Record(StrictModel):
     """One benchmark's outcome; the fields of `Measurement`, and how many times less the project takes.
 
     Attributes:
@@ -29,31 +31,27 @@ class Record:
         target: the least ratio that the project promises; None where it promises none.
         hardware: what it was measured on.
         commit: that was checked out; None outside a git tree.
-
-    Raises:
-        ValueError: if a value isn't a finite number above 0.
     """
 
     name: str
-    value: float
+    value: Cost
     unit: str
-    reference_value: float
-    ratio: float
+    reference_value: Cost
+    ratio: Cost
     target: float | None
     hardware: Hardware
     commit: str | None
 
-    def __post_init__(self) -> None:
-        for field in ("value", "reference_value", "ratio"):
-            number = getattr(self, field)
-            if not math.isfinite(number) or number <= 0:
-                raise ValueError(f"{field} must be a finite number above 0, not {number}")
-
     @classmethod
     def of(cls, name: str, measured: Measurement) -> Self:
-        """The record of what was measured just now, by this process on this machine."""
-        if not measured.value > 0:
-            raise ValueError(f"value must be a finite number above 0, not {measured.value}")
+        """The record of what was measured just now, by this process on this machine.
+
+        Raises:
+            ValueError: if a value isn't a finite number above 0.
+        """
+        for field in ("value", "reference_value"):
+            if not 0 < getattr(measured, field) < math.inf:
+                raise ValueError(f"{field} must be a finite number above 0, not {getattr(measured, field)}")
         return cls(
             name=name,
             value=measured.value,
@@ -103,8 +101,7 @@ def write_record(record: Record) -> Path:
     """Write the record, whole or not at all, and return its path."""
     benchmarks_directory().mkdir(parents=True, exist_ok=True)
     path = benchmarks_directory() / f"{record.name}.json"
-    text = json.dumps(asdict(record), indent=2, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, f"{text}\n".encode())
+    write_file(path, record.to_json())
     return path
 
 
@@ -115,7 +112,7 @@ def read_records(names: Iterable[str]) -> list[Record]:
         ValueError: naming a file that isn't a sound record, and what to do.
     """
     paths = [benchmarks_directory() / f"{name}.json" for name in names]
-    return [_read_record(path) for path in paths if path.is_file()]
+    return [Record.read(path, f"Run it again: make bench ONLY={path.stem}") for path in paths if path.is_file()]
 
 
 def table(records: Iterable[Record]) -> str:
@@ -123,12 +120,3 @@ def table(records: Iterable[Record]) -> str:
     head = ("benchmark", "project", "reference", "ratio", "target", "hardware", "commit")
     aligned = ("---", "---:", "---:", "---:", "---:", "---", "---")
     return "\n".join([f"| {' | '.join(head)} |", f"| {' | '.join(aligned)} |", *(record.row() for record in records)])
-
-
-def _read_record(path: Path) -> Record:
-    try:
-        return decode(Record, parse_json(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not a sound benchmark record: {error}. Run it again: make bench ONLY={path.stem}"
-        ) from error

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from models.backbone.sources import BackboneConfig, build_backbone
 from models.sequences import Sequences
-from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, NextItemExamples
+from models.slmrec.recommender import PROMPT, LLMRecommender, LLMRecommenderConfig, NextItemExamples
+from models.training.course import Course
 from tests.benchmarks.harness import Measurement, interleaved, one_thread
 
 
@@ -54,7 +55,7 @@ def _recommenders(sizes: Sizes, directory: Path) -> list[LLMRecommender]:
         vocabulary=2000,
         context=128,
     )
-    build_backbone(backbone, list, directory, seed=0)
+    build_backbone(backbone, list, directory, Course(seed=0), prompt=PROMPT)
     items_VD = torch.randn(sizes.items + 1, sizes.item_width, generator=torch.Generator().manual_seed(0))
     configs = [
         LLMRecommenderConfig(layers=sizes.layers, objective="all_positions", shared_prompt=shared)

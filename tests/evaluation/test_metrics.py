@@ -1,7 +1,7 @@
-"""Metrics against arithmetic written out; the bootstrap against its closed form and a plain loop."""
+"""Metrics against arithmetic written out."""
 
 import doctest
-from math import log2, sqrt
+from math import log2
 
 import numpy as np
 import pytest
@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation import metrics
-from evaluation.metrics import METRICS, bootstrap_means, means, ndcg, summarise
+from evaluation.metrics import METRIC_LABELS, METRICS, Ranks, means, ndcg, user_values
 
 RANKS = np.array([1, 2, 5, 6, 10, 11])
 """Six users: a hit at 1, two more within 5, two more within 10, one beyond."""
+VALUES = user_values(Ranks.of(RANKS, 20))
 
 
 def test_worked_examples_in_docstrings():
@@ -33,13 +34,12 @@ def test_worked_examples_in_docstrings():
     ],
 )
 def test_means_by_hand(metric, expected):
-    assert means(RANKS)[metric] == pytest.approx(expected, abs=1e-15)
-    assert summarise(RANKS, seed=3)[metric]["mean"] == pytest.approx(expected, abs=1e-15)
+    assert means(VALUES)[metric] == pytest.approx(expected, abs=1e-15)
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=50))
 def test_metrics_lie_within_bounds_and_order(ranks):
-    values = means(np.array(ranks))
+    values = means(user_values(Ranks.of(np.array(ranks), 5000)))
     assert all(0.0 <= value <= 1.0 for value in values.values())
     assert values["hr_at_1"] <= values["ndcg_at_5"] <= values["hr_at_5"] <= values["hr_at_10"]
     assert values["ndcg_at_5"] <= values["ndcg_at_10"] <= values["hr_at_10"]
@@ -55,44 +55,34 @@ def test_a_user_beyond_k_gains_nothing():
 )
 def test_what_is_no_rank_is_refused(ranks):
     with pytest.raises(ValueError, match="Ranks must be"):
-        means(ranks)
+        ndcg(ranks, k=5)
+    with pytest.raises(ValueError, match="Ranks must be"):
+        Ranks(ranks, np.full(ranks.shape, 9), np.ones(ranks.shape, dtype=bool))
 
 
-def test_bootstrap_equals_a_plain_loop_with_the_same_draws():
-    values = np.random.default_rng(0).random((7, 2))
-    rng = np.random.default_rng(5)
-    expected = [values[draw].mean(axis=0) for draw in rng.integers(7, size=(20, 7))]
-    np.testing.assert_allclose(bootstrap_means(values, seed=5, resamples=20), expected, rtol=1e-12)
+def test_ranks_of_other_users_or_beyond_the_last_place_are_refused():
+    with pytest.raises(ValueError, match="same users"):
+        Ranks(RANKS, RANKS[:3], np.ones(6, dtype=bool))
+    with pytest.raises(ValueError, match="larger than the number of candidates"):
+        Ranks.of(RANKS, 10)
 
 
-def test_chunks_do_not_change_the_number_of_resamples(monkeypatch):
-    values = np.random.default_rng(0).random((10, 3))
-    monkeypatch.setattr(metrics, "CHUNK", 35)
-    assert bootstrap_means(values, seed=1, resamples=11).shape == (11, 3)
+def test_an_unknown_target_is_worth_nothing_even_in_the_mrr():
+    """Rank 20 of 20 would give it 1 / 20."""
+    exact = np.array([True, True, True, True, True, False])
+    values = user_values(Ranks(np.array([1, 2, 5, 6, 10, 20]), np.full(6, 20), exact))
+    assert values["mrr"][-1] == 0.0
+    assert values["mrr"][:-1] == pytest.approx([1, 1 / 2, 1 / 5, 1 / 6, 1 / 10])
 
 
-def test_the_same_seed_pairs_two_recommenders():
-    """A recommender that is better by the same amount for each user is better by it in every resample."""
-    values = np.random.default_rng(0).random((40, 1))
-    first, second = (bootstrap_means(v, seed=9, resamples=50) for v in (values, values + 0.25))
-    np.testing.assert_allclose(second - first, 0.25, rtol=1e-12)
+def test_outside_a_list_the_mrr_is_not_known_and_all_else_is_a_miss():
+    """The third user's target is outside a list of 2: it may still be anywhere from place 3 on."""
+    values = user_values(Ranks(np.array([1, 2, 3]), np.full(3, 20), np.array([True, True, False])))
+    assert values["mrr"] is None
+    assert values["hr_at_5"].tolist() == [1, 1, 0]
+    assert values["ndcg_at_10"] == pytest.approx([1, 1 / log2(3), 0])
+    assert "mrr" not in means(values)
 
 
-def test_the_interval_is_as_wide_as_the_normal_approximation():
-    """For HR@1 of 1,000 users with a quarter of hits: 1.96 standard errors of sqrt(p (1 - p) / n) each way."""
-    ranks = np.where(np.arange(1000) < 250, 1, 2)
-    interval = summarise(ranks, seed=0, resamples=4000)["hr_at_1"]
-    half = 1.96 * sqrt(0.25 * 0.75 / 1000)
-    assert interval["low"] == pytest.approx(0.25 - half, abs=0.1 * half)
-    assert interval["high"] == pytest.approx(0.25 + half, abs=0.1 * half)
-
-
-def test_summary_follows_from_its_seed():
-    assert summarise(RANKS, seed=1) == summarise(RANKS, seed=1)
-    assert summarise(RANKS, seed=1) != summarise(RANKS, seed=2)
-    assert set(summarise(RANKS, seed=1)) == set(METRICS)
-
-
-def test_a_bootstrap_of_one_resample_is_refused():
-    with pytest.raises(ValueError, match="at least 2 resamples"):
-        summarise(RANKS, seed=1, resamples=1)
+def test_every_metric_has_a_label_in_the_same_order():
+    assert list(METRIC_LABELS) == list(METRICS)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from models.backbone.language_model import train_tokenizer
+from models.slmrec.recommender import PROMPT
 
 DEPTH = 4
 COMMON = {
@@ -34,24 +35,29 @@ OWN = {
     "olmo2": {},  # norms after the sublayers
     "phi3": {},  # one map for q, k and v, one for gate and up
     "smollm3": {"no_rope_layers": [1, 0, 1, 0]},  # positions in every second layer only
+    "smollm2": {"tie_word_embeddings": True},  # a LLaMA without biases, whose tokenizer puts no token in front
 }
 
 
 @cache
-def tokenizer() -> Tokenizer:
-    return train_tokenizer([], 400)
+def tokenizer(*, start: bool = True) -> Tokenizer:
+    words = train_tokenizer([], 400, PROMPT)
+    if not start:
+        words.post_processor = processors.TemplateProcessing(single="$A")
+    return words
 
 
 def make_decoder(directory: Path, kind: str, *, shard: str = "1GB", **change: Any) -> Path:
     """A backbone's directory: a language model of that type with a head, all of its numbers random."""
-    config = AutoConfig.for_model(kind, **{**COMMON, **OWN.get(kind, {}), **change})
+    smollm2 = kind == "smollm2"
+    config = AutoConfig.for_model("llama" if smollm2 else kind, **{**COMMON, **OWN.get(kind, {}), **change})
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.3 + (parameter.ndim == 1))
     model.save_pretrained(directory, max_shard_size=shard)
-    tokenizer().save(str(directory / "tokenizer.json"))
+    tokenizer(start=not smollm2).save(str(directory / "tokenizer.json"))
     return directory
 
 

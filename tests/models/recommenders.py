@@ -1,9 +1,11 @@
-"""Small language-model recommenders: what the tests of the model and of its making share."""
+"""Small language-model recommenders and what they are fitted from: shared by the tests of model, fits and contract."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,16 @@ from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
+from models.backbone.lora import LoraSettings
 from models.backbone.sources import BackboneConfig, build_backbone
-from models.recommender import inference
+from models.declaration import TrainingData
+from models.files import save_recommender
+from models.recommender import Recommender, inference
 from models.sequences import Sequences
-from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, LoraSettings, NextItemExamples
+from models.slmrec.item_embeddings import save_item_embeddings
+from models.slmrec.recommender import PROMPT, LLMRecommender, LLMRecommenderConfig, NextItemExamples
+from models.slmrec.teacher_states import write_teacher_states
+from models.training.course import Course
 from tests.models.decoders import norm_in_full
 
 CONFIG = LLMRecommenderConfig(layers=3, max_items=5, tuned=LoraSettings(rank=2, alpha=4, dropout=0.0))
@@ -26,26 +34,52 @@ TARGETS = np.array([4, 1, 9, 2])
 N_ITEMS, ITEM_WIDTH = 9, 6
 
 
-def random_backbone(directory: Path) -> Path:
-    config = BackboneConfig(source="scratch", width=16, layers=4, heads=2, intermediate=24, vocabulary=500, context=128)
-    build_backbone(config, list, directory, seed=0)
+def random_backbone(directory: Path, *, width: int = 16, layers: int = 4) -> Path:
+    """A random LLaMA whose tokenizer has seen the prompt alone."""
+    sizes = {"heads": 2, "intermediate": width * 3 // 2, "vocabulary": 500, "context": 128}
+    config = BackboneConfig(source="scratch", width=width, layers=layers, **sizes)
+    build_backbone(config, list, directory, Course(seed=0), prompt=PROMPT)
     return directory
 
 
-def random_items() -> Tensor:
-    table = torch.randn(N_ITEMS + 1, ITEM_WIDTH, generator=torch.Generator().manual_seed(1))
+def random_items(n_items: int = N_ITEMS, width: int = ITEM_WIDTH) -> Tensor:
+    table = torch.randn(n_items + 1, width, generator=torch.Generator().manual_seed(1))
     table[0] = 0
     return table
+
+
+def training_data(directory: Path, sequences: Sequences, n_items: int, *, width: int = 16) -> TrainingData:
+    """What a teacher is fitted from: a random backbone of four layers, random item embeddings."""
+    backbone, items = random_backbone(directory / "backbone", width=width), directory / "item_embeddings"
+    save_item_embeddings(random_items(n_items, width=8), items)
+    return TrainingData(sequences, n_items, sequences, {"language_backbone": backbone, "item_embeddings": items})
+
+
+def with_teacher(
+    data: TrainingData, teacher: LLMRecommender, directory: Path, layers: Sequence[int] = (), *, normed: bool = True
+) -> TrainingData:
+    """The same with a saved teacher, and with its states at these layers if any are named."""
+    save_recommender(teacher, directory / "teacher")
+    if layers:
+        examples = NextItemExamples(data.sequences, teacher.settings)
+        kept: Any = {"normed": normed, "autocast": False, "progress": lambda *_: None}
+        write_teacher_states(teacher, examples, layers, directory / "teacher_states", **kept)
+    upstream = {name: directory / name for name in ("teacher", "teacher_states")}
+    return replace(data, upstream={**data.upstream, **upstream})
 
 
 def recommender_on(backbone: Path, *, moved: bool = True, **change: object) -> LLMRecommender:
     """By default its LoRA has already moved: at the start its second factor is zero and it does nothing."""
     recommender = LLMRecommender.from_backbone(replace(CONFIG, **change), backbone, random_items(), seed=5)
-    if moved:
-        torch.manual_seed(2)
-        for name, parameter in recommender.named_parameters():
-            if "lora_B" in name:
-                nn.init.normal_(parameter, std=0.2)
+    return with_moved_lora(recommender, seed=2) if moved else recommender
+
+
+def with_moved_lora(recommender: LLMRecommender, seed: int) -> LLMRecommender:
+    """As after some training, so that depths and seeds differ."""
+    torch.manual_seed(seed)
+    for name, parameter in recommender.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.2)
     return recommender
 
 
@@ -65,3 +99,11 @@ def batch_of(recommender: LLMRecommender, sequences: Sequences | None = None) ->
     """All sequences in one batch; by default the histories with a target each."""
     sequences = HISTORIES.append(TARGETS) if sequences is None else sequences
     return NextItemExamples(sequences, recommender.settings).batch(np.arange(len(sequences)))
+
+
+def accuracy(recommender: Recommender) -> float:
+    """On a catalogue that is walked up one item at a time: how often the successor of the last item comes first."""
+    last = np.arange(1, recommender.n_items + 1)
+    before, after = (last - 2) % recommender.n_items + 1, last % recommender.n_items + 1
+    scores = recommender.score(Sequences.from_lists(np.stack([before, last], axis=1).tolist()))
+    return (scores.argmax(1) == torch.from_numpy(after)).float().mean().item()

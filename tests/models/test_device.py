@@ -13,17 +13,16 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from evaluation.protocols import FullRanking
-from evaluation.ranking import make_validate, rank_targets
 from models.baselines.sasrec import SASRec, SASRecConfig, SASRecExamples
 from models.device import best_device
 from models.files import load_recommender, save_recommender
+from models.recommender import recommend
 from models.slmrec.distillation import Distillation, DistillationConfig, OnlineDistillation
-from models.slmrec.layer_choice import block_influence
-from models.slmrec.read_out import read_out
+from models.slmrec.layers import layer_influence, read_out
 from models.slmrec.recommender import LLMRecommender, NextItemExamples
 from models.slmrec.theory import states_of, stretched
-from models.training.run import TrainingConfig, _arguments, train
+from models.training.config import TrainingConfig
+from models.training.run import _arguments, train
 from models.training.state import StateDirectory
 from tests.models.recommenders import CONFIG, HISTORIES, N_ITEMS, TARGETS, random_backbone, random_items, recommender_on
 
@@ -75,7 +74,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_one_process_trains_on_one_gpu(tmp_path: Path) -> None:
-    arguments = _arguments(TRAINING, 6, 0, str(tmp_path))
+    arguments = _arguments(TRAINING, 6, 0, str(tmp_path), "training")
     assert arguments.device == torch.device("cuda", 0)
     assert (arguments.n_gpu, arguments.train_batch_size) == (1, arguments.per_device_train_batch_size)
 
@@ -83,7 +82,7 @@ def test_one_process_trains_on_one_gpu(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("two_gpus")
 def test_training_takes_the_device_that_is_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.training.run.best_device", lambda: torch.device("cpu"))
-    arguments = _arguments(TRAINING, 6, 0, str(tmp_path))
+    arguments = _arguments(TRAINING, 6, 0, str(tmp_path), "training")
     assert (arguments.device, arguments.n_gpu) == (torch.device("cpu"), 0)
 
 
@@ -102,7 +101,7 @@ def on_both(backbone: Path, **change: Any) -> tuple[LLMRecommender, LLMRecommend
 def test_a_gpu_gives_the_cpus_answers(backbone: Path, tmp_path: Path, objective: str) -> None:
     on_gpu, on_cpu = on_both(backbone, objective=objective)
     assert (devices(on_gpu), devices(on_cpu)) == ({"cuda"}, {"cpu"})
-    save_recommender(on_gpu, tmp_path / "saved", {})
+    save_recommender(on_gpu, tmp_path / "saved")
     loaded = load_recommender(tmp_path / "saved")
     folded = deepcopy(on_gpu).for_inference()
     for recommender in (on_gpu, loaded, folded):
@@ -110,7 +109,7 @@ def test_a_gpu_gives_the_cpus_answers(backbone: Path, tmp_path: Path, objective:
         scores = recommender.score(HISTORIES)
         assert scores.device.type == "cpu"
         torch.testing.assert_close(scores, on_cpu.score(HISTORIES), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(block_influence(on_gpu, HISTORIES), block_influence(on_cpu, HISTORIES), atol=1e-5)
+    np.testing.assert_allclose(layer_influence(on_gpu, HISTORIES), layer_influence(on_cpu, HISTORIES), atol=1e-5)
     for one, other in zip(states_of(on_gpu, HISTORIES), states_of(on_cpu, HISTORIES), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     for step in (torch.tensor(1.5), torch.eye(16)):
@@ -118,9 +117,8 @@ def test_a_gpu_gives_the_cpus_answers(backbone: Path, tmp_path: Path, objective:
         torch.testing.assert_close(one.score(HISTORIES), other.score(HISTORIES), rtol=1e-3, atol=1e-3)
     one, other = (read_out(side, 2, normed=False) for side in (on_gpu, on_cpu))
     torch.testing.assert_close(one.score(HISTORIES), other.score(HISTORIES), rtol=1e-3, atol=1e-3)
-    full = FullRanking()
-    ranks = [rank_targets(side, HISTORIES, TARGETS, [full])[full.key].tolist() for side in (on_gpu, on_cpu)]
-    assert ranks[0] == ranks[1]
+    best = [recommend(side, HISTORIES, 3).items.tolist() for side in (on_gpu, on_cpu)]
+    assert best[0] == best[1]
 
 
 @needs_cuda
@@ -142,10 +140,12 @@ def test_it_trains_on_a_gpu(backbone: Path, way: str, precision: Any) -> None:
     elif way == "sasrec":
         module, examples = SASRec(N_ITEMS, SASRecConfig(d=8)), SASRecExamples(rows, 5)
     judged = module if way == "sasrec" else student
-    validate = make_validate(HISTORIES, TARGETS)
-    outcome = train(
-        module, examples, replace(TRAINING, precision=precision), validate=lambda _: validate(judged), seed=0
-    )
+
+    def validate(_: torch.nn.Module) -> dict[str, float]:
+        hits = recommend(judged, HISTORIES, 3).items == torch.from_numpy(TARGETS)[:, None]
+        return {"ndcg_at_10": hits.float().mean().item()}
+
+    outcome = train(module, examples, replace(TRAINING, precision=precision), validate=validate, seed=0)
     assert outcome.steps == 6
     assert devices(module) == {"cuda"}
     assert judged.represent(HISTORIES).device.type == "cpu"
@@ -179,7 +179,7 @@ def test_a_state_goes_on_where_it_was_and_not_on_another_kind_of_device(
         with pytest.raises(InterruptedError):
             trained(Interrupts())
         assert all(map(torch.equal, trained(), unbroken))
-        assert any("goes on after step 3" in message for message in caplog.messages)
+        assert any("is resumed after step 3" in message for message in caplog.messages)
         with monkeypatch.context() as patch:
             patch.setattr(torch.cuda, "is_available", lambda: False)
             with pytest.raises(InterruptedError):

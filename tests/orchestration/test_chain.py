@@ -2,85 +2,169 @@
 
 import json
 import math
-import shutil
-from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
-from safetensors import safe_open
 
-from evaluation.records import read_records
+from evaluation.records import ResultRecord
 from models.files import load_recommender
 from models.sequences import Sequences
 from models.slmrec.teacher_states import TeacherStates
-from tests.orchestration.workplace import Workplace, make_workplace
+from tests.orchestration.workplace import Workplace
 
-RECOMMENDERS = ("popularity", "sasrec", "student", "teacher")
+BASELINES = {"popularity", "item_knn", "successor_graph", "sasrec"}
+RECOMMENDERS = {*BASELINES, "teacher", "student"}
+BY_STEPS = {"sasrec", "teacher", "student"}
+PROTOCOLS = {"full", "sampled_10"}
 
 
-def test_a_record_for_every_recommender_under_both_protocols(finished: Workplace) -> None:
-    records = {path.name for path in (finished.home / "results/tiny").iterdir()}
-    assert records == {f"{name}.{key}.json" for name in RECOMMENDERS for key in ("full", "sampled_10")}
+def records_of(place: Workplace) -> dict[tuple[str, str], ResultRecord]:
+    return {(record.recommender, record.key): record for record in place.results().records()}
+
+
+def ranks_of(place: Workplace, recommender: str) -> pl.DataFrame:
+    return pl.read_parquet(place.results().judged[recommender].evaluation / "ranks.parquet")
+
+
+def test_every_recommender_is_judged_once_under_both_protocols(finished: Workplace) -> None:
+    judged = finished.results().judged
+    assert set(judged) == RECOMMENDERS
+    assert {one.evaluation for one in judged.values()} == set((finished.home / "results/tiny").iterdir())
+    for name, one in judged.items():
+        assert one.identity == finished.checkpoint(name).name
+        assert {path.name for path in one.evaluation.iterdir()} == {
+            "full.json",
+            "sampled_10.json",
+            "ranks.parquet",
+            "SHA256SUMS",
+        }
 
 
 def test_every_record_holds_up(finished: Workplace) -> None:
-    splits = pl.read_parquet(finished.home / "tables/splits/tiny.parquet")
-    items = pl.read_parquet(finished.home / "tables/items/tiny.parquet")
+    splits = pl.read_parquet(finished.home / "tables/splits/tiny/splits.parquet")
+    items = pl.read_parquet(finished.home / "tables/splits/tiny/items.parquet")
     users = splits.filter(pl.col("split") == "test").height
-    records = read_records(finished.home / "results/tiny")
-    assert len({record.provenance.data_version for record in records}) == 1
-    for record in records:
-        assert (record.users, record.items, record.synthetic, record.profile) == (users, items.height, True, "tiny")
-        means = {name: interval["mean"] for name, interval in record.metrics.items()}
+    results, records = finished.results(), records_of(finished)
+    assert set(records) == {(name, key) for name in RECOMMENDERS for key in PROTOCOLS}
+    for (name, _), record in records.items():
+        assert (record.users, record.items, record.synthetic, record.training.profile) == (
+            users,
+            items.height,
+            True,
+            "tiny",
+        )
+        assert record.data_version == record.provenance.data_version == results.data_version
+        assert record.evaluation_identity == results.judged[name].evaluation.name
+        assert record.provenance.identity == results.judged[name].identity
+        means = {metric: interval.mean for metric, interval in record.metrics.items() if interval}
         assert 0 < means["hr_at_1"] <= means["ndcg_at_5"] <= means["hr_at_5"] <= means["hr_at_10"] < 1
         assert means["ndcg_at_5"] <= means["ndcg_at_10"]
         assert means["hr_at_1"] <= means["mrr"] < 1
-        assert all(one["low"] <= one["mean"] <= one["high"] for one in record.metrics.values())
-        assert bool(record.history) == (record.recommender != "popularity")
-        assert record.scaled_down == (record.recommender in ("teacher", "student"))
+        assert all(one and one.low <= one.mean <= one.high for one in record.metrics.values())
+        assert bool(record.training.curve) == (name in BY_STEPS)
+        assert record.training.scaled_down == (name in ("teacher", "student"))
+        assert record.training.parameters > 0
         assert record.provenance.mlflow_run
         assert record.provenance.dagster_run
 
 
 def test_the_candidates_make_the_sampled_task_easier(finished: Workplace) -> None:
     """10 of about 50 unseen items: the target meets fewer competitors than in the full catalogue."""
-    records = {(record.recommender, record.key): record for record in read_records(finished.home / "results/tiny")}
+    records = records_of(finished)
     for name in RECOMMENDERS:
-        full, sampled = (records[name, key].metrics["ndcg_at_10"]["mean"] for key in ("full", "sampled_10"))
-        assert sampled > full
+        full, sampled = (records[name, key].metrics["ndcg_at_10"] for key in ("full", "sampled_10"))
+        assert full
+        assert sampled
+        assert sampled.mean > full.mean
+
+
+@pytest.mark.parametrize("name", sorted(RECOMMENDERS))
+def test_the_metrics_are_those_of_the_ranks_that_are_kept(finished: Workplace, name: str) -> None:
+    """HR@10, NDCG@10 and MRR once more by hand; among candidates, HR@1 by counting the draws without a better item."""
+    rows, records = ranks_of(finished, name), records_of(finished)
+    assert rows["exact"].all()
+    ranks, candidates = rows["rank"].to_list(), rows["candidates"].to_list()
+    full = records[name, "full"].metrics
+    by_hand = {
+        "hr_at_10": [rank <= 10 for rank in ranks],
+        "ndcg_at_10": [1 / math.log2(rank + 1) if rank <= 10 else 0 for rank in ranks],
+        "mrr": [1 / rank for rank in ranks],
+    }
+    for metric, values in by_hand.items():
+        assert (full[metric] or pytest.fail(metric)).mean == pytest.approx(sum(values) / len(values))
+    first = [math.comb(N - rank, 10) / math.comb(N - 1, 10) for rank, N in zip(ranks, candidates, strict=True)]
+    sampled = records[name, "sampled_10"].metrics["hr_at_1"]
+    assert sampled
+    assert sampled.mean == pytest.approx(sum(first) / len(first))
 
 
 def test_the_full_ranking_can_be_recomputed_by_hand(finished: Workplace) -> None:
-    """SASRec's HR@10 once more, from its checkpoint and the tables, by sorting each user's scores."""
-    test = pl.read_parquet(finished.home / "tables/splits/tiny.parquet").filter(pl.col("split") == "test")
-    recommender = load_recommender(finished.home / "checkpoints/tiny/sasrec")
-    hits = 0
+    """SASRec's ranks once more, from its checkpoint and the tables, by sorting each user's scores."""
+    test = pl.read_parquet(finished.home / "tables/splits/tiny/splits.parquet").filter(pl.col("split") == "test")
+    recommender = load_recommender(finished.checkpoint("sasrec"))
+    places = []
     for history, target in test.select("history", "target").iter_rows():
         scores = recommender.score(Sequences.from_lists([history]))[0].clone()
         scores[[item for item in history if item != target]] = -math.inf
-        hits += target in scores.argsort(descending=True)[:10].tolist()
-    record = json.loads((finished.home / "results/tiny/sasrec.full.json").read_text())
-    assert record["metrics"]["hr_at_10"]["mean"] == pytest.approx(hits / test.height)
+        places.append(scores.argsort(descending=True).tolist().index(target) + 1)
+    rows = ranks_of(finished, "sasrec")
+    assert rows["user_id"].to_list() == test["user_id"].to_list()
+    assert rows["target"].to_list() == test["target"].to_list()
+    assert rows["history_length"].to_list() == test["history"].list.len().to_list()
+    assert rows["rank"].to_list() == places
 
 
-def test_every_distillation_term_was_trained_and_logged(finished: Workplace) -> None:
-    history = json.loads((finished.home / "checkpoints/tiny/student/training.json").read_text())["history"]
-    for term in ("loss", "ce", "cos", "norm", "ms"):
-        values = [point[term] for point in history if term in point]
-        assert values
+def test_the_student_is_compared_with_every_other_user_by_user(finished: Workplace) -> None:
+    records, tables = records_of(finished), {table.protocol: table for table in finished.results().comparisons}
+    assert set(tables) == PROTOCOLS
+    for key, table in tables.items():
+        assert (table.subject, table.metric) == ("student", "ndcg_at_10")
+        assert {row.against for row in table.rows} == RECOMMENDERS - {"student"}
+        for row in table.rows:
+            ours, theirs = (records[name, key].metrics["ndcg_at_10"] for name in ("student", row.against))
+            assert ours
+            assert theirs
+            assert row.difference.mean == pytest.approx(ours.mean - theirs.mean, abs=1e-12)
+            assert row.difference.p <= row.adjusted <= 1
+    ours, theirs = (
+        np.where(rank <= 10, 1 / np.log2(rank + 1), 0)
+        for rank in (ranks_of(finished, name)["rank"].to_numpy() for name in ("student", "sasrec"))
+    )
+    interval = next(row.difference for row in tables["full"].rows if row.against == "sasrec")
+    wide = 1.96 * (ours - theirs).std(ddof=1) / math.sqrt(len(ours))
+    assert interval.high - interval.low == pytest.approx(2 * wide, rel=0.15)
+
+
+def test_every_distillation_term_was_trained_and_kept(finished: Workplace) -> None:
+    training = json.loads((finished.checkpoint("student") / "training.json").read_bytes())
+    curve = training["stages"]["training"]["curve"]
+    for term in ("ce", "cos", "norm", "ms"):
+        values = [point[term] for point in curve if term in point]
+        assert len(values) > 3
         assert all(math.isfinite(value) for value in values)
+        assert len(set(values)) > 3
 
 
 def test_lineage_leads_back_to_the_data(finished: Workplace) -> None:
-    made = {
-        name: json.loads((finished.home / f"checkpoints/tiny/{name}/provenance.json").read_text())
-        for name in ("sasrec", "item_embeddings", "language_backbone", "teacher", "student")
+    assets = (*RECOMMENDERS, "item_embeddings", "language_backbone")
+    made = {name: finished.record(name)["provenance"] for name in assets}
+    made["teacher_states"] = finished.record("teacher_states")["kept"]["provenance"]
+    assert {one["data_version"] for one in made.values()} == {finished.results().data_version}
+    upstream = {name: set(one["upstream"]) for name, one in made.items()}
+    assert upstream == {
+        **{name: set() for name in (*BASELINES, "language_backbone")},
+        "item_embeddings": {"sasrec"},
+        "teacher": {"item_embeddings", "language_backbone"},
+        "teacher_states": {"teacher"},
+        "student": {"item_embeddings", "language_backbone", "teacher", "teacher_states"},
     }
-    assert len({provenance["data_version"] for provenance in made.values()}) == 1
-    assert made["item_embeddings"]["upstream"] == {"sasrec": made["sasrec"]["identity"]}
-    assert made["student"]["upstream"] == {
-        name: made[name]["identity"] for name in ("item_embeddings", "language_backbone", "teacher")
-    }
+    identity = {name: finished.checkpoint(name).name for name in assets}
+    for one in made.values():
+        assert all(given == identity.get(name, given) for name, given in one["upstream"].items())
+    kept = finished.record("teacher_states")["kept"]["directory"]
+    lie = {str(finished.checkpoint(name)) for name in assets} | {kept}
+    assert lie == {str(path) for path in (finished.home / "checkpoints/tiny").iterdir()}
 
 
 def test_what_the_checks_found_can_be_read_without_dagster(finished: Workplace) -> None:
@@ -97,31 +181,29 @@ def test_what_the_checks_found_can_be_read_without_dagster(finished: Workplace) 
 
 
 def test_the_teacher_was_run_once_for_all_of_the_students_steps(finished: Workplace) -> None:
-    path = finished.home / "checkpoints/tiny/teacher_states/states.safetensors"
-    with safe_open(path, framework="np") as file:
-        states = TeacherStates.open(path, file.metadata()["identity"])
-    train = pl.read_parquet(finished.home / "tables/splits/tiny.parquet").filter(pl.col("split") == "train")
-    supervised = train["history"].list.len().clip(upper_bound=10).sum()
-    assert len(states.states) == supervised
+    kept = finished.record("teacher_states")["kept"]
+    states = TeacherStates.open(finished.home / "checkpoints/tiny" / kept["directory"].rpartition("/")[2])
+    train = pl.read_parquet(finished.home / "tables/splits/tiny/splits.parquet").filter(pl.col("split") == "train")
+    assert len(states.states) == train["history"].list.len().clip(upper_bound=10).sum()
     assert states.layers == (2, 4)
 
 
 def test_it_says_what_it_did(finished: Workplace) -> None:
     progress = (finished.folder / "stderr.txt").read_text()
-    for step in ("raw_reviews", "sasrec", "teacher", "student", "evaluation_report", "challenger"):
+    for step in ("raw_reviews", "successor_graph", "teacher_states", "student", "evaluation_report", "challenger"):
         assert step in progress
     shown = (finished.folder / "stdout.txt").read_text()
-    assert "full catalogue" in shown.lower() or "whole catalogue" in shown.lower()
-    for words in (
-        "Popularity",
-        "SASRec",
-        "Teacher",
-        "Student",
-        "NDCG@10",
-        str(finished.home / "reports/tiny/report.html"),
-        "make ui",
-    ):
-        assert words in shown
+    tables, _, closing = shown.partition("Challenger:")
+    for words in ("Popularity", "SASRec", "Teacher", "Student", "NDCG@10", "whole catalogue", "1 + 10 candidates"):
+        assert words in tables
+    assert "The student's NDCG@10" in tables
+    assert "Holm's correction" in tables
+    first, report, ui, studies = closing.strip().splitlines()
+    assert first.startswith("slmrec-tiny-student: version 1 is the challenger (judged itself; NDCG@10 over the full")
+    assert report.split()[-1] == str(finished.home / "reports/tiny/report.html")
+    domains, profile = finished.folder / "domains.yaml", finished.folder / "tiny.yaml"
+    assert ui.partition("make")[2] == f" ui DOMAINS={domains} PROFILES={profile}"
+    assert studies.partition("make")[2] == f" studies DOMAINS={domains} DOMAIN=tiny PROFILE={profile}"
 
 
 def test_the_report_is_there(finished: Workplace) -> None:
@@ -134,99 +216,5 @@ def test_the_report_is_there(finished: Workplace) -> None:
 def test_no_pickle_is_left_anywhere(finished: Workplace) -> None:
     suspects = (".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib")
     assert [path for path in finished.home.rglob("*") if path.suffix in suspects] == []
-
-
-SERVED = """
-import json, sys
-import mlflow, pandas as pd
-mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/slmrec-tiny-student@challenger")
-answer = model.predict(pd.DataFrame({"history": json.loads(sys.argv[2])}), params={"k": 3})
-print(json.dumps(answer.to_dict("list")))
-"""
-
-
-def test_the_challenger_is_served_from_the_registry_in_a_fresh_process(finished: Workplace) -> None:
-    asins = pl.read_parquet(finished.home / "tables/items/tiny.parquet")["asin"].to_list()
-    asked = [asins[:3], [asins[7], "unknown"]]
-    done = finished.python("-c", SERVED, f"sqlite:///{finished.home}/mlflow.db", json.dumps(asked))
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
-    for history, recommended, scores in zip(asked, answer["item_ids"], answer["scores"], strict=True):
-        assert len(recommended) == 3
-        assert set(recommended) <= set(asins) - set(history)
-        assert scores == sorted(scores, reverse=True)
-
-
-TRACKED = """
-import json, sys
-from mlflow import MlflowClient
-client = MlflowClient(sys.argv[1], sys.argv[1])
-experiment = client.get_experiment_by_name("slmrec/tiny").experiment_id
-print(json.dumps({run.info.run_name: {
-    "status": run.info.status,
-    "parameters": run.data.params,
-    "metrics": dict(run.data.metrics),
-    "points": len(client.get_metric_history(run.info.run_id, "train/loss")),
-    "datasets": [one.dataset.name for one in run.inputs.dataset_inputs],
-    "artifacts": [one.path for one in client.list_artifacts(run.info.run_id)],
-} for run in client.search_runs([experiment])}))
-"""
-
-
-def test_mlflow_holds_a_finished_run_with_everything_for_every_training(finished: Workplace) -> None:
-    done = finished.python("-c", TRACKED, f"sqlite:///{finished.home}/mlflow.db")
-    assert done.returncode == 0, done.stderr
-    runs = json.loads(done.stdout.splitlines()[-1])
-    trained = {"language_backbone", *RECOMMENDERS}
-    checked = {"quarantine", "interactions", "item_texts", "sequences", "splits", "dataset_statistics"}
-    assert set(runs) == trained | checked | {"item_embeddings", "main_results", "evaluation_report"}
-    assert {run["status"] for run in runs.values()} == {"FINISHED"}
-    for name in trained:
-        assert runs[name]["artifacts"] == ["training.json"]
-        assert runs[name]["datasets"] == ["tiny/splits"]
-        assert runs[name]["parameters"]["profile"] == "tiny"
-        assert (runs[name]["points"] > 1) == (name != "popularity")
-    assert runs["student"]["parameters"]["distillation.lambda_ms"] == "0.1"
-    for name in RECOMMENDERS:
-        assert {"full/ndcg_at_10", "sampled_10/hr_at_1"} <= set(runs[name]["metrics"])
-    assert {"train/ce", "train/cos", "train/norm", "train/ms"} <= set(runs["student"]["metrics"])
-    assert "report.html" in runs["evaluation_report"]["artifacts"]
-    for name in checked:
-        outcomes = [value for metric, value in runs[name]["metrics"].items() if metric.startswith("checks/")]
-        assert len(outcomes) >= 5
-        assert set(outcomes) == {1.0}
-
-
-def test_a_second_run_trains_nothing_again_and_changes_no_number(tmp_path: Path, finished: Workplace) -> None:
-    """In a copy, so that the other tests keep theirs."""
-    place = make_workplace(tmp_path)
-    shutil.copytree(finished.home, place.home)
-    weights = place.home / "checkpoints/tiny/student/model.safetensors"
-    before = weights.stat().st_mtime_ns
-    done = place.chain()
-    assert done.returncode == 0, done.stderr[-5000:]
-    assert weights.stat().st_mtime_ns == before
-    old = read_records(finished.home / "results/tiny")
-    new = read_records(place.home / "results/tiny")
-    assert [record.metrics for record in new] == [record.metrics for record in old]
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ("split: {kind: temporal}", "Global temporal (validation from 20"),
-        ("split: {kind: leave_one_out, short_users: drop}", "Leave-one-out: the target"),
-        ("filters: {order: file, core: once}", "Leave-one-out in the file's order (as the released code; leaks"),
-    ],
-)
-def test_other_protocols_go_through_the_chain_and_are_named(tmp_path: Path, change: str, words: str) -> None:
-    place = make_workplace(tmp_path)
-    source = "{kind: synthetic, users: 400, items: 60, seed: 3}"
-    (tmp_path / "domains.yaml").write_text(f"other:\n  title: Other\n  source: {source}\n  {change}\n")
-    done = place.chain("other")
-    assert done.returncode == 0, done.stderr[-5000:]
-    assert words in " ".join(done.stdout.split())
-    splits = pl.read_parquet(place.home / "tables/splits/other.parquet")
-    users = splits.filter(pl.col("split") == "test").height
-    assert {record.users for record in read_records(place.home / "results/other")} == {users}
+    for path in finished.home.rglob("*.npy"):
+        np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,40 +1,143 @@
-"""Which assets each job is made of, and that the report comes after the studies."""
+"""The code location: which assets each job is made of, what a run may be given, and how runs of one domain wait."""
+
+from pathlib import Path
 
 import pytest
-from dagster import Definitions
-
-from assets.studies.record import STUDIES
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The `__fields__` attribute:DeprecationWarning"  # Dagster 1.13 on resources without fields (November 2026)
+from dagster import (
+    DagsterInstance,
+    DagsterInvalidConfigError,
+    DagsterRunStatus,
+    Definitions,
+    validate_run_config,
 )
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.run_coordinator import QueuedRunCoordinator
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+
+from assets.configuration.resources import PARTITION_TAG
+from assets.workspace.home import DAGSTER_YAML
+from orchestration.definitions import build_definitions
+from tests.orchestration.workplace import DOMAINS, PROFILE
+
+STUDIES = {"ablation_study", "depth_study", "online_distillation_study", "theory_check", "study_report"}
+READ = {
+    "raw_reviews": set(),
+    "raw_metadata": set(),
+    "interactions": {"raw_reviews"},
+    "item_texts": {"raw_metadata", "interactions"},
+    "sequences": {"interactions"},
+    "splits": {"interactions", "sequences"},
+    "dataset_statistics": {"interactions", "item_texts", "splits"},
+    "language_backbone": {"raw_reviews", "item_texts", "splits"},
+    "popularity": {"splits"},
+    "item_knn": {"splits"},
+    "successor_graph": {"splits"},
+    "sasrec": {"splits"},
+    "item_embeddings": {"splits", "sasrec"},
+    "teacher": {"splits", "item_embeddings", "language_backbone"},
+    "teacher_states": {"splits", "teacher"},
+    "student": {"splits", "teacher_states"},
+    "main_results": {"popularity", "item_knn", "successor_graph", "sasrec", "teacher", "student"},
+    "evaluation_report": {"main_results", "dataset_statistics"},
+    "challenger": {"splits", "student", "main_results"},
+}
 
 
 @pytest.fixture
-def definitions() -> Definitions:
-    """Imported where the warning is exempted."""
-    from orchestration.definitions import definitions
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Domains and a profile of one's own."""
+    domains, profile = tmp_path / "domains.yaml", tmp_path / "tiny.yaml"
+    domains.write_text(DOMAINS + DOMAINS.replace("tiny:", "other:"))
+    profile.write_text(PROFILE)
+    return domains, profile
 
-    return definitions
+
+@pytest.fixture
+def definitions(files: tuple[Path, Path]) -> Definitions:
+    domains, profile = files
+    return build_definitions([domains], [profile], "tiny")
 
 
 def steps_of(definitions: Definitions, job: str) -> set[str]:
     return {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.executable_asset_keys}
 
 
-def test_the_chain_ends_with_the_report_and_makes_no_study(definitions: Definitions) -> None:
-    chain = steps_of(definitions, "chain")
-    assert {"raw_reviews", "student", "evaluation_report", "challenger"} <= chain
-    assert not chain & set(STUDIES)
+def test_the_chain_ends_with_report_and_challenger_and_makes_no_study(definitions: Definitions) -> None:
+    assert steps_of(definitions, "chain") == set(READ)
 
 
-def test_the_studies_end_with_the_report(definitions: Definitions) -> None:
+def test_the_studies_end_with_their_own_report(definitions: Definitions) -> None:
     job = definitions.resolve_job_def("studies")
-    assert steps_of(definitions, "studies") == {*STUDIES, "evaluation_report"}
-    before = job.graph.dependency_structure.all_upstream_outputs_from_node("evaluation_report")
-    assert {output.node_name for output in before} == set(STUDIES)
+    assert steps_of(definitions, "studies") == STUDIES
+    before = job.graph.dependency_structure.all_upstream_outputs_from_node("study_report")
+    assert {output.node_name for output in before} == STUDIES - {"study_report"}
+
+
+def test_each_asset_is_made_from_what_it_reads_and_nothing_else(definitions: Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    found = {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    assert {name: parents for name, parents in found.items() if name not in STUDIES} == READ
 
 
 @pytest.mark.parametrize("job", ["chain", "studies"])
-def test_a_job_is_run_for_one_domain(definitions: Definitions, job: str) -> None:
-    assert "sample" in definitions.resolve_job_def(job).partitions_def.get_partition_keys()
+def test_a_job_is_run_for_one_of_the_given_domains(definitions: Definitions, job: str) -> None:
+    assert definitions.resolve_job_def(job).partitions_def.get_partition_keys() == ["tiny", "other"]
+
+
+def test_assets_and_checks_carry_the_partitions(definitions: Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    wanted = ["tiny", "other"]
+    assert all(graph.get(key).partitions_def.get_partition_keys() == wanted for key in graph.get_all_asset_keys())
+    checks = [spec for asset in definitions.assets or () for spec in asset.check_specs]
+    assert {spec.asset_key.to_user_string() for spec in checks} == {
+        "interactions",
+        "item_texts",
+        "sequences",
+        "splits",
+        "dataset_statistics",
+    }
+    assert len(checks) > 30
+    assert all(spec.partitions_def and spec.partitions_def.get_partition_keys() == wanted for spec in checks)
+
+
+def test_the_profile_is_a_choice_among_those_there_are(files: tuple[Path, Path]) -> None:
+    domains, profile = files
+    second = profile.with_name("second.yaml")
+    second.write_text(PROFILE)
+    job = build_definitions([domains], [profile, second], "second").resolve_job_def("chain")
+    validate_run_config(job, {"resources": {"profile": {"config": {"profile": "tiny"}}}})
+    with pytest.raises(DagsterInvalidConfigError, match="profile"):
+        validate_run_config(job, {"resources": {"profile": {"config": {"profile": "huge"}}}})
+    with pytest.raises(ValueError, match=r"no profile 'huge'\. There are: tiny"):
+        build_definitions([domains], [profile], "huge")
+
+
+def test_a_second_run_on_a_domain_waits_and_those_of_others_go_ahead(definitions: Definitions, tmp_path: Path) -> None:
+    """The daemon's own decision under the settings that we write, with runs as the UI queues them."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(DAGSTER_YAML)
+    job = definitions.resolve_job_def("chain")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("slmrec"), "__repository__"), job.name)
+
+    def run(instance: DagsterInstance, domain: str, status: DagsterRunStatus) -> str:
+        tags = {PARTITION_TAG: domain}
+        return instance.create_run_for_job(job_def=job, tags=tags, status=status, remote_job_origin=origin).run_id
+
+    with DagsterInstance.from_config(str(home)) as instance, QueuedRunCoordinatorDaemon(interval_seconds=1) as daemon:
+        assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
+
+        def launched() -> list[str]:
+            runs = daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), fixed_iteration_time=None)
+            return [one.run_id for one in runs]
+
+        going = run(instance, "tiny", DagsterRunStatus.STARTED)
+        run(instance, "tiny", DagsterRunStatus.QUEUED)
+        first = run(instance, "other", DagsterRunStatus.QUEUED)
+        run(instance, "other", DagsterRunStatus.QUEUED)
+        assert launched() == [first]
+        instance.report_run_canceled(instance.get_run_by_id(going))
+        assert len(launched()) == 2

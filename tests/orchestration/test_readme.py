@@ -1,14 +1,15 @@
-"""What the README tells people to do works as it is written there."""
+"""What the README and the Makefile tell people to do works as it is written there."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
-import polars as pl
 import pytest
 
-from assets.configuration.domains import VARIABLE, find_domain
-from tests.orchestration.workplace import ROOT, Workplace
+from assets.configuration.domains import find_domain, load_domains
+from orchestration.run import make_command
+from tests.orchestration.workplace import DOMAINS, PROFILE, ROOT, Workplace, make_workplace
 
 README = (ROOT / "README.md").read_text()
 
@@ -19,30 +20,90 @@ def block(language: str) -> str:
     return found.group(1)
 
 
-def test_every_make_target_that_it_names_is_listed_by_make() -> None:
-    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = set(re.findall(r"^  make (\w+)", listed, re.MULTILINE))
-    assert targets == {"help", "setup", "demo", "run", "studies", "synth", "ui", "test", "bench", "check", "clean"}
+def make(*arguments: str) -> str:
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_every_make_target_is_listed_by_make_and_told_in_the_readme() -> None:
+    targets = set(re.findall(r"^  make (\w+)", make(), re.MULTILINE))
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    assert targets == set(phony[1].split())
     named = set(re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE))
-    assert {"demo", "test", "ui", "run"} <= named <= targets
+    assert named == targets - {"help"}
 
 
-def test_its_domain_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_set_up_says_beforehand_what_it_takes_and_is_not_silent() -> None:
+    steps = make("-n", "--always-make", "setup").splitlines()
+    said = next(number for number, step in enumerate(steps) if "3 minutes and 2.4 GB" in step)
+    install = next(number for number, step in enumerate(steps) if "pip install" in step)
+    assert said < install
+    assert "--quiet" not in steps[install]
+
+
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [
+        (("run", "DOMAIN=d", "PROFILE=p", "AS_OF=2018-09-26"), "run --domain 'd' --profile 'p' --as-of '2018-09-26'"),
+        (("run", "DOMAIN=d", "PROFILE=p"), "run --domain 'd' --profile 'p'"),
+        (("studies", "DOMAIN=d", "PROFILE=p"), "studies --domain 'd' --profile 'p'"),
+        (("demo",), "run --domain sample --profile sample"),
+        (("prune",), "prune --keep '3' --days '30'"),
+        (("prune", "KEEP=1", "DAYS=0", "DRY=1"), "prune --keep '1' --days '0' --dry"),
+        (("ui", "DAGSTER_PORT=1", "MLFLOW_PORT=2"), "ui --dagster-port '1' --mlflow-port '2'"),
+    ],
+)
+def test_make_hands_its_settings_on(given: tuple[str, ...], called: str) -> None:
+    *_, last = make("-n", *given).strip().splitlines()
+    assert last.rstrip() == f".venv/bin/python -m orchestration {called}"
+
+
+@pytest.mark.parametrize(("domains", "profile"), [("own.yaml", "sample"), (None, "sample"), ("own.yaml", "tiny.yaml")])
+def test_the_hint_at_the_end_of_a_run_works_as_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, domains: str | None, profile: str
+) -> None:
+    """Make reads it, with the domains and the profile where they are."""
+    (tmp_path / "own.yaml").write_text(DOMAINS)
+    (tmp_path / "tiny.yaml").write_text(PROFILE)
+    monkeypatch.delenv("SLMREC_DOMAINS", raising=False)
+    monkeypatch.delenv("SLMREC_PROFILES", raising=False)
+    if domains:
+        monkeypatch.setenv("SLMREC_DOMAINS", str(tmp_path / domains))
+    given = str(tmp_path / profile) if profile.endswith("yaml") else profile
+    hint = make_command("studies", given, "tiny", "2016-01-01")
+    done = subprocess.run(
+        f"{hint} -n", shell=True, cwd=ROOT, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}
+    )
+    *_, last = done.stdout.strip().splitlines()
+    assert last.endswith(f"studies --domain 'tiny' --profile '{given}' --as-of '2016-01-01'")
+    assert ("DOMAINS=" in hint) == bool(domains)
+
+
+def test_its_domain_is_read(tmp_path: Path) -> None:
     path = tmp_path / "my_domains.yaml"
     path.write_text(block("yaml"))
-    monkeypatch.setenv(VARIABLE, str(path))
-    source = find_domain("beauty").source
+    source = find_domain(load_domains([path]), "beauty").source
     assert source.kind == "local"
     assert source.reviews == tmp_path / "data/Beauty_5.json.gz"
 
 
-def test_its_python_serves_the_challenger(finished: Workplace) -> None:
-    """With the tests' domain and home in place of the demo's; its item ids become some of that domain's."""
-    code = block("python").replace("sample", "tiny").replace(".slmrec", str(finished.home))
-    asins = pl.read_parquet(finished.home / "tables/items/tiny.parquet")["asin"].to_list()
-    for number, raw_id in enumerate(dict.fromkeys(re.findall(r"B0\w{8}", code))):
-        code = code.replace(raw_id, asins[number])
-    done = finished.python("-c", code + "\nassert len(answer['item_ids'][0]) == len(answer['scores'][0]) == 5\n")
+def test_its_python_runs_as_it_stands_and_answers(finished: Workplace, tmp_path: Path) -> None:
+    """In a folder with the demo's home: the tests' own home, its domain called as the demo's is."""
+    place = make_workplace(tmp_path)
+    (place.folder / "domains.yaml").write_text(DOMAINS.replace("tiny:", "other:"))
+    shutil.copytree(finished.home, tmp_path / ".slmrec")
+    rename = (
+        "import sys; from mlflow import MlflowClient\n"
+        "client = MlflowClient(sys.argv[1], sys.argv[1])\n"
+        "client.rename_registered_model('slmrec-tiny-student', 'slmrec-sample-student')\n"
+    )
+    done = place.python("-c", rename, f"sqlite:///{tmp_path}/.slmrec/mlflow.db")
+    assert done.returncode == 0, done.stderr
+    script = tmp_path / "example.py"
+    script.write_text(
+        block("python") + "\nprint(answer.to_json())\nassert all(len(ids) == 5 for ids in answer.item_ids)\n"
+    )
+    done = place.python(str(script), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from assets.amazon.synthetic import Truth, write_synthetic
-from assets.configuration.domains import find_domain
+from assets.configuration.domains import find_domain, load_domains
 from orchestration.__main__ import main
 
 
@@ -14,7 +14,7 @@ def synth(folder: Path, users: int = 60, items: int = 20) -> int:
 
 
 def test_it_writes_what_the_generator_writes_and_tells_how_to_use_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "not there: yet" / 'and "quoted"'
     assert synth(folder) == 0
@@ -28,8 +28,7 @@ def test_it_writes_what_the_generator_writes_and_tells_how_to_use_it(
     assert told.out.startswith(f"{truth.lines:,} lines of 60 users on 20 items: {truth.reviews:,} reviews and 0 bad")
     domains = tmp_path / "domains.yaml"
     domains.write_text(told.out.partition("\n\n")[2])
-    monkeypatch.setenv("SLMREC_DOMAINS", str(domains))
-    source = find_domain("synthetic_60_20_4").source
+    source = find_domain(load_domains([domains]), "synthetic_60_20_4").source
     assert (source.kind, source.reviews) == ("local", folder / "reviews.json.gz")
     assert source.metadata == folder / "metadata.json.gz"
 

@@ -1,11 +1,18 @@
 """A home of its own, a tiny synthetic domain and profile, and the command line as a user calls it."""
 
+import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from assets.results import Results
 
 ROOT = Path(__file__).parents[2]
 DOMAINS = """
@@ -17,9 +24,10 @@ tiny:
 PROFILE = """
 description: seconds, for the tests
 seed: 1
-sasrec:
-  model: {d: 16, blocks: 1, heads: 1, dropout: 0.1, max_length: 20}
-  training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
+baselines:
+  sasrec:
+    model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20}
+    training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
 backbone:
   source: pretrain
   width: 16
@@ -31,11 +39,11 @@ backbone:
   training: {learning_rate: 0.003, max_steps: 5, batch_size: 4}
 teacher:
   model: {layers: 4, objective: all_positions, max_items: 10}
-  training: {learning_rate: 0.005, epochs: 2, batch_size: 64}
+  training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
 student:
   model: {layers: 2, objective: all_positions, max_items: 10}
   distillation: {blocks: 2, lambda_ms: 0.1}
-  training: {learning_rate: 0.005, epochs: 2, batch_size: 64}
+  training: {learning_rate: 0.005, epochs: 10, batch_size: 64, evaluate_every: 5}
 evaluation: {candidates: 10, seed: 5}
 """
 
@@ -51,14 +59,26 @@ class Workplace:
     def home(self) -> Path:
         return self.folder / "home"
 
+    def record(self, asset: str, domain: str = "tiny") -> dict[str, Any]:
+        """What the asset handed on."""
+        found: dict[str, Any] = json.loads((self.home / f"records/{asset}/{domain}.json").read_bytes())
+        return found
+
+    def checkpoint(self, asset: str, domain: str = "tiny") -> Path:
+        """The directory of the asset's current checkpoint."""
+        return Path(self.record(asset, domain)["directory"])
+
+    def results(self, domain: str = "tiny") -> Results:
+        return Results.model_validate_json((self.home / f"records/main_results/{domain}.json").read_bytes())
+
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """`python -m orchestration …` in a process of its own."""
         return self.python("-m", "orchestration", *arguments, **variables)
 
-    def python(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def python(self, *arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
-            cwd=ROOT,
+            cwd=cwd,
             env={**self.environment, **variables},
             capture_output=True,
             text=True,
@@ -68,8 +88,46 @@ class Workplace:
     def chain(self, domain: str = "tiny", **variables: str) -> subprocess.CompletedProcess[str]:
         return self.run("run", "--domain", domain, "--profile", str(self.folder / "tiny.yaml"), **variables)
 
+    @contextmanager
+    def held(self, domain: str) -> Iterator[None]:
+        """Another process holds the domain's lock, as a run does."""
+        holding = (
+            "import sys\nfrom assets.workspace.home import domain_lock, prepare_home\nprepare_home()\n"
+            f"with domain_lock({domain!r}, 'other-run'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", holding],
+            cwd=ROOT,
+            env=dict(self.environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as holder:
+            assert holder.stdout
+            assert holder.stdin
+            assert holder.stdout.readline() == "held\n"
+            yield
+            holder.stdin.close()
+
+    def copied_to(self, folder: Path) -> "Workplace":
+        """A copy of the home that names no path of this one."""
+        copy = make_workplace(folder)
+        shutil.copytree(self.home, copy.home)
+        for record in (copy.home / "records").rglob("*.json"):
+            record.write_text(record.read_text().replace(str(self.home), str(copy.home)))
+        with closing(sqlite3.connect(copy.home / "mlflow.db")) as store:
+            tables = [name for (name,) in store.execute("select name from sqlite_master where type = 'table'")]
+            for table, column in [(t, row[1]) for t in tables for row in store.execute(f"pragma table_info({t})")]:
+                store.execute(
+                    f"update {table} set {column} = replace({column}, ?, ?) where {column} like ?",
+                    (str(self.home), str(copy.home), f"%{self.home}%"),
+                )
+            store.commit()
+        return copy
+
 
 def make_workplace(folder: Path) -> Workplace:
+    """An empty home in the folder."""
     (folder / "domains.yaml").write_text(DOMAINS)
     (folder / "tiny.yaml").write_text(PROFILE)
     inherited = {

@@ -1,24 +1,30 @@
 """A file that is still arriving: its bytes so far, kept beside its target, and a note of whose bytes they are.
 
 `reviews.json.gz` arrives as `.reviews.json.gz.part`; the note, `.reviews.json.gz.part.json`, holds the address, what
-the server calls this edition of the file, and its size. Both outlive the process, so that the next one can go on
-where this one was stopped. How bytes are asked for is `transfer.py`'s subject.
+the server calls this edition of the file, and its size. Both outlive the process, so that the next one can resume where
+this one was stopped. How bytes are asked for is `transfer.py`'s subject.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from assets.amazon.staging import staged
+from tqdm import tqdm
+
+from models.files import read_json, write_json
+
+Progress = Callable[[str], None]
 
 BUFFER_BYTES = 1 << 20
+LINE_BYTES = 64 << 20
+LINE_SHARE = 20
+"""Of the progress: a line at most every 64 MiB, and at most twenty a file (ours)."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,10 @@ class Partial:
         self.target = target
         self.path = target.with_name(f".{target.name}.part")
         self._note = target.with_name(f".{target.name}.part.json")
-        self._sha256 = hashlib.sha256()
-        self._hashed = 0
-        self.edition = self._noted()
+        try:
+            self.edition: Edition | None = Edition(**read_json(self._note))
+        except (OSError, ValueError, TypeError):
+            self.edition = None
         self.size = self.path.stat().st_size if self.edition and self.path.is_file() else 0
 
     def resumable(self, url: str) -> bool:
@@ -51,8 +58,8 @@ class Partial:
     def restart(self, edition: Edition) -> None:
         """Forget what is there; what comes now is of this edition."""
         self.discard()
-        with self._disk(), staged(self._note) as beside:
-            beside.write_text(json.dumps(asdict(edition)))
+        with self._disk():
+            write_json(self._note, asdict(edition))
         self.edition = edition
 
     def discard(self) -> None:
@@ -61,57 +68,36 @@ class Partial:
             self.path.unlink(missing_ok=True)
             self._note.unlink(missing_ok=True)
         self.edition, self.size = None, 0
-        self._sha256, self._hashed = hashlib.sha256(), 0
 
     @contextmanager
-    def writer(self) -> Iterator[Callable[[bytes], None]]:
-        """A function that appends a block; afterwards all blocks are in the file.
+    def writer(self, progress: Progress) -> Iterator[Callable[[bytes], None]]:
+        """A function that appends a block and tells the progress; afterwards all blocks are in the file.
 
         Raises:
             ValueError: the disk is full, or less is free than is known to be still to come; or the file can't be
                 written. What arrived is kept.
         """
-        missing = (self.edition.size or 0) - self.size if self.edition else 0
-        if missing > shutil.disk_usage(self.path.parent).free:
+        expected = self.edition.size if self.edition else None
+        if (expected or 0) - self.size > shutil.disk_usage(self.path.parent).free:
             raise ValueError(self._no_room())
-        self._hash_what_is_there()
-        with self._disk(), self.path.open("ab", buffering=BUFFER_BYTES) as file:
+        with (
+            self._disk(),
+            self.path.open("ab", buffering=BUFFER_BYTES) as file,
+            meter(self.target.name, self.size, expected, progress) as advance,
+        ):
 
             def append(block: bytes) -> None:
                 file.write(block)
-                self._sha256.update(block)
-                self._hashed += len(block)
                 self.size += len(block)
+                advance(len(block))
 
             yield append
 
-    def finish(self) -> tuple[int, str]:
-        """Let the file take its target's place.
-
-        Returns:
-            Its size in bytes and its sha256, taken while it arrived.
-        """
-        self._hash_what_is_there()
+    def finish(self) -> None:
+        """Let the file take its target's place."""
         with self._disk():
             self.path.replace(self.target)
             self._note.unlink(missing_ok=True)
-        return self.size, self._sha256.hexdigest()
-
-    def _hash_what_is_there(self) -> None:
-        """Once a process: what an earlier process left behind goes into the hash before new blocks do."""
-        if self._hashed == self.size:
-            return
-        with self._disk(), self.path.open("rb") as file:
-            self._sha256 = hashlib.sha256()
-            while block := file.read(BUFFER_BYTES):
-                self._sha256.update(block)
-        self._hashed = self.size
-
-    def _noted(self) -> Edition | None:
-        try:
-            return Edition(**json.loads(self._note.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -133,3 +119,32 @@ class Partial:
             f"{shutil.disk_usage(self.path.parent).free:,} bytes free. Make room and start again; the {there:,} bytes "
             "that arrived are kept."
         )
+
+
+@contextmanager
+def meter(name: str, done: int, size: int | None, progress: Progress) -> Iterator[Callable[[int], object]]:
+    """A function to call with the number of bytes that arrived of the file of that name.
+
+    A bar on stderr if that is a terminal; otherwise `progress` gets a line now and then.
+
+    Args:
+        name: of the file.
+        done: the bytes that are there already.
+        size: of the whole file; None: not known.
+        progress: takes the lines.
+    """
+    if sys.stderr.isatty():
+        with tqdm(desc=name, initial=done, total=size, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+            yield bar.update
+        return
+    step = max(LINE_BYTES, (size or 0) // LINE_SHARE)
+    there = said = done
+
+    def advance(arrived: int) -> None:
+        nonlocal there, said
+        there += arrived
+        if there - said >= step:
+            said = there
+            progress(f"{name}: {there:,}" + (f" of {size:,} bytes ({there / size:.0%})" if size else " bytes"))
+
+    yield advance

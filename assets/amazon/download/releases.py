@@ -92,13 +92,8 @@ def mirrors(release: int, category: str) -> tuple[list[str], list[str]]:
     """
     found = RELEASES[release]
     if category not in found.categories:
-        raise ValueError(_unknown(release, category))
+        names = {name.lower(): name for name in found.categories}
+        close = [names[name] for name in difflib.get_close_matches(category.strip().lower().replace(" ", "_"), names)]
+        hint = f" Is it {' or '.join(close)}?" if close else ""
+        raise ValueError(f"Amazon-{release} has no category {category!r}.{hint} It has: {', '.join(found.categories)}.")
     return [url.format(category) for url in found.reviews], [url.format(category) for url in found.metadata]
-
-
-def _unknown(release: int, category: str) -> str:
-    names = {name.lower(): name for name in RELEASES[release].categories}
-    written = category.strip().lower().replace(" ", "_")
-    close = [names[name] for name in difflib.get_close_matches(written, names)]
-    hint = f" Is it {' or '.join(close)}?" if close else ""
-    return f"Amazon-{release} has no category {category!r}.{hint} It has: {', '.join(names.values())}."

@@ -1,4 +1,4 @@
-"""One request for one file over https, going on from the part that is there.
+"""One request for one file over https, resuming behind the part that is there.
 
 Belongs here: what HTTP says and how far to believe it. A server may drop the connection, announce another length than
 it sends, ignore the range it was asked for, serve a page instead of the file, or have a new file under the old
@@ -8,185 +8,176 @@ address; none of these may end in a file that looks whole and isn't. Not here: w
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
 import re
 import socket
 import ssl
-import urllib.error
-import urllib.request
-from email.message import Message
-from typing import IO
-from urllib.parse import urlsplit
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urljoin
 
-from assets.amazon.download.download_progress import Progress, meter
-from assets.amazon.download.partial import Edition, Partial
+import requests
+import urllib3
+
+from assets.amazon.download.partial import Edition, Partial, Progress
+from assets.amazon.download.sources import check_url
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60
+LONGEST_PAUSE_SECONDS = 300
+"""A server that asks for a longer one is left (ours)."""
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """The answers after which the same request may succeed later (RFC 9110, section 15; RFC 6585, section 4)."""
+HEADERS = {"User-Agent": "slmrec", "Accept-Encoding": "identity", "Connection": "close"}
+"""The file as it lies there, and an end of the connection behind its last byte."""
 
 
 class RefusedError(Exception):
     """This mirror doesn't give the file, and won't if it is asked again soon."""
 
 
-class BrokenOffError(Exception):
-    """The transfer broke off, but may go on if the mirror is asked again.
+class InterruptedTransferError(Exception):
+    """The transfer was interrupted, but may be resumed if the mirror is asked again, after so many seconds."""
 
-    `retry_after` is the server's wish when to, as its header says it: seconds or a date.
-    """
-
-    def __init__(self, reason: str, retry_after: str | None = None) -> None:
+    def __init__(self, reason: str, asked_seconds: float = 0) -> None:
         super().__init__(reason)
-        self.retry_after = retry_after
+        self.asked_seconds = asked_seconds
 
 
-def check_url(url: str) -> None:
-    """Raise ValueError unless the address is https, or http on this very machine."""
-    parts = urlsplit(url)
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))):
-        return
-    raise ValueError(
-        f"{url!r} is not an https:// address (http:// is allowed for this machine only): correct the domain's source."
-    )
-
-
-def transfer(url: str, partial: Partial, progress: Progress) -> None:
+def transfer(url: str, partial: Partial, maximum_bytes: int, progress: Progress) -> None:
     """Fetch what `partial` lacks of the file; it is whole when this returns.
 
     Raises:
-        RefusedError, BrokenOffError: as they say. What arrived is in `partial`, unless it turned out to be worthless.
+        RefusedError, InterruptedTransferError: as they say; a file larger than `maximum_bytes` is refused. What arrived
+            is in `partial`, unless it turned out to be worthless.
         ValueError: the disk is full or can't be written: no other mirror will do better.
     """
-    check_url(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "slmrec"})  # noqa: S310 - checked above
-    if partial.resumable(url) and partial.edition:
-        request.add_header("Range", f"bytes={partial.size}-")
-        request.add_header("If-Range", partial.edition.validator or "")
+    headers, kept = dict(HEADERS), partial.edition if partial.resumable(url) else None
+    if kept is not None:
+        headers |= {"Range": f"bytes={partial.size}-", "If-Range": kept.validator or ""}
     try:
-        # every hop is checked by _CheckedRedirects
-        response = urllib.request.build_opener(_CheckedRedirects).open(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        with error:
-            _heed(error, partial, asked_for_rest=request.has_header("Range"))
-    except (OSError, http.client.HTTPException) as error:
-        raise _unreachable(error) from error
-    else:
-        with response:
-            _receive(url, response, partial, progress)
-
-
-def _receive(url: str, response: http.client.HTTPResponse, partial: Partial, progress: Progress) -> None:
-    if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-        _continue(response.headers, partial)
-        block = b""
-    else:
-        block = _begin(url, response, partial)
-    expected = partial.edition.size if partial.edition else None
-    if not response.chunked:
-        response.length = None  # read to the end: http.client would stop at the announced length and hide the rest
-    with partial.writer() as append, meter(partial.target.name, partial.size, expected, progress) as advance:
-        append(block)
-        advance(len(block))
-        while (expected is None or partial.size <= expected) and (
-            block := _read(response, at_end=partial.size == expected)
+        with (
+            _CheckedSession() as session,
+            session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response,
         ):
-            append(block)
-            advance(len(block))
-    if expected is not None and partial.size > expected:
+            if response.status_code in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+                _receive(url, response, partial, maximum_bytes, progress)
+            else:
+                _heed(response, partial, resumed=kept is not None)
+    except requests.RequestException as error:
+        raise _unreachable(error) from error
+
+
+def _receive(url: str, response: requests.Response, partial: Partial, maximum_bytes: int, progress: Progress) -> None:
+    body = response.raw
+    if not body.chunked:
+        # read to the end of the connection: http.client would stop at the announced length and hide the rest
+        connection: Any = body._fp  # noqa: SLF001
+        body.enforce_content_length, body.length_remaining, connection.length = False, None, None
+    first = b""
+    if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+        _continue(response, partial)
+    else:
+        # looked at before the part that is there is given up: a log-in page must not cost gigabytes
+        first = _read(body)
+        start = first.lstrip()[:60]
+        if start.startswith(b"<"):
+            raise RefusedError(f"the body holds an HTML page: it begins with {start.decode('utf-8', 'replace')!r}")
+        length = response.headers.get("Content-Length", "")
+        partial.restart(Edition(url, _validator(response), int(length) if length.isdecimal() else None))
+    expected = partial.edition.size if partial.edition else None
+    allowed = f"more bytes than the {maximum_bytes:,} that `maximum_bytes` of the domain's source allows"
+    if expected is not None and expected > maximum_bytes:
         partial.discard()
-        raise RefusedError(f"it announced {expected:,} bytes and sends more")
+        raise RefusedError(f"it announces {expected:,}, {allowed}")
+    limit = maximum_bytes if expected is None else expected
+    with partial.writer(progress) as append:
+        append(first)
+        while partial.size <= limit and (block := _read(body, at_end=partial.size == expected)):
+            append(block)
+    if partial.size > limit:
+        partial.discard()
+        raise RefusedError(
+            f"it sends {allowed}" if expected is None else f"it announced {expected:,} bytes and sends more"
+        )
     if expected is not None and partial.size < expected:
-        raise BrokenOffError(f"the connection closed after {partial.size:,} of {expected:,} bytes")
+        raise InterruptedTransferError(f"the connection closed after {partial.size:,} of {expected:,} bytes")
 
 
-def _begin(url: str, response: http.client.HTTPResponse, partial: Partial) -> bytes:
-    """Start anew with the whole file, and return its first bytes.
-
-    They are looked at before the part that is there is given up for them: a log-in page must not cost gigabytes.
-    """
-    block = _read(response)
-    start = block.lstrip()[:60]
-    if start.startswith(b"<"):
-        raise RefusedError(f"the body holds an HTML page: it begins with {start.decode('utf-8', 'replace')!r}")
-    length = response.headers.get("Content-Length", "")
-    partial.restart(Edition(url, _validator(response.headers), int(length) if length.isdecimal() else None))
-    return block
-
-
-def _read(response: http.client.HTTPResponse, at_end: bool = False) -> bytes:
-    """The next bytes, or none at the end; `at_end`: all that was announced is there, so a broken line is an end too."""
+def _read(body: urllib3.HTTPResponse, at_end: bool = False) -> bytes:
+    """The next bytes, or none at the end; `at_end`: all that was announced is there, so an error is an end too."""
     try:
-        return response.read1(BLOCK_BYTES)
-    except (OSError, http.client.HTTPException) as error:
+        return body.read1(BLOCK_BYTES, decode_content=False)
+    except urllib3.exceptions.HTTPError as error:
         if at_end:
             return b""
-        raise BrokenOffError(f"the connection broke ({error})") from error
+        raise InterruptedTransferError(f"the connection broke ({error})") from error
 
 
-def _continue(headers: Message, partial: Partial) -> None:
+def _continue(response: requests.Response, partial: Partial) -> None:
     """Make sure that a 206 goes on exactly where the part ends, in the same edition of the file.
 
     It must name the edition: a server that ignores If-Range sends the rest of whatever file it has by now.
     """
     kept = partial.edition
-    given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+    given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
     size = int(given[2]) if given and given[2] != "*" else None
     if (
         kept is None
         or given is None
         or int(given[1]) != partial.size
-        or _validator(headers) != kept.validator
+        or _validator(response) != kept.validator
         or (size is not None and kept.size not in {None, size})
     ):
         partial.discard()
-        raise BrokenOffError("the file changed while it was fetched, or may have: starting anew")
+        raise InterruptedTransferError("the file changed while it was fetched, or may have: starting anew")
     partial.edition = Edition(kept.url, kept.validator, kept.size or size)
 
 
-def _heed(error: urllib.error.HTTPError, partial: Partial, asked_for_rest: bool) -> None:
-    if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and asked_for_rest:
-        if error.headers.get("Content-Range", "").strip() == f"bytes */{partial.size}":
+def _heed(response: requests.Response, partial: Partial, resumed: bool) -> None:
+    answer = f"HTTP Error {response.status_code}: {response.reason}"
+    if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and resumed:
+        if response.headers.get("Content-Range", "").strip() == f"bytes */{partial.size}":
             return  # nothing is left to fetch: the process was stopped just before it could say so
         partial.discard()
-        raise BrokenOffError("the part that was kept is of another file by now: starting anew")
-    if error.code in TRANSIENT:
-        raise BrokenOffError(str(error), error.headers.get("Retry-After"))
-    raise RefusedError(str(error))
-
-
-def _unreachable(error: Exception) -> RefusedError | BrokenOffError:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    unknown_host = isinstance(reason, socket.gaierror) and reason.errno != socket.EAI_AGAIN
-    if unknown_host or isinstance(reason, ssl.SSLCertVerificationError | ConnectionRefusedError):
-        return RefusedError(str(error))
-    return BrokenOffError(str(error) or type(error).__name__)
-
-
-def _validator(headers: Message) -> str | None:
-    """What If-Range may be sent with: a weak ETag may not (RFC 9110, section 13.1.5)."""
-    etag = headers.get("ETag", "").strip()
-    return etag if etag.startswith('"') else headers.get("Last-Modified")
-
-
-class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows to addresses that `check_url` allows, and says before asking where it won't."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> urllib.request.Request | None:
-        try:
-            check_url(newurl)
-        except ValueError as error:
-            fp.close()
-            raise RefusedError(f"it redirects to {newurl}, which is not https") from error
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
-
-
-def _is_loopback(host: str) -> bool:
+        raise InterruptedTransferError("the part that was kept is of another file by now: starting anew")
+    if response.status_code not in TRANSIENT:
+        raise RefusedError(answer)
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        asked = urllib3.Retry().get_retry_after(response.raw) or 0
+    except urllib3.exceptions.InvalidHeader:
+        asked = 0
+    if asked > LONGEST_PAUSE_SECONDS:
+        raise RefusedError(f"{answer}; it asks to wait for {asked:.0f} s")
+    raise InterruptedTransferError(answer, asked)
+
+
+def _unreachable(error: requests.RequestException) -> RefusedError | InterruptedTransferError:
+    """Whether to ask again: not where no server listens, name or certificate is wrong, or redirects never end."""
+    lasting = (ssl.SSLCertVerificationError, ConnectionRefusedError, requests.TooManyRedirects, ValueError)
+    cause: BaseException | None = error
+    while cause is not None:
+        unknown_host = isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
+        if unknown_host or isinstance(cause, lasting):
+            return RefusedError(str(error))
+        cause = getattr(cause, "reason", None) or cause.__cause__ or cause.__context__
+    return InterruptedTransferError(str(error) or type(error).__name__)
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What If-Range may be sent with: a weak ETag may not (RFC 9110, section 13.1.5)."""
+    etag = response.headers.get("ETag", "").strip()
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
+
+
+class _CheckedSession(requests.Session):
+    """Follows redirects to addresses that `check_url` allows, and says before asking where it won't."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target is not None:
+            try:
+                check_url(urljoin(resp.url, target))
+            except ValueError as error:
+                resp.close()
+                raise RefusedError(f"it redirects to {target}, which is not https") from error
+        return target

@@ -1,6 +1,6 @@
 """The releases of the Amazon data: what the fields are called, and which release a file is of.
 
-Where the files are published is `releases.py`'s subject; what is a good value, that of `reviews.py` and
+Where the files are published is `download/releases.py`'s subject; what is a good value, that of `reviews.py` and
 `metadata.py`.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from assets.amazon.reading.json_lines import first_objects
+from assets.amazon.reading.raw_files import Part
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ METADATA_2018 = MetadataFields("asin", "title", "brand", "category", "descriptio
 METADATA_2014 = MetadataFields("asin", "title", "brand", "categories", "description")
 METADATA_2023 = MetadataFields("parent_asin", "title", "store", "categories", "description")
 
-Part = Literal["reviews", "metadata"]
 KEYS: dict[Part, tuple[tuple[str, ...], ...]] = {
     "reviews": tuple((names.reviewer, names.item) for names in (REVIEWS_2018, REVIEWS_2023)),
     "metadata": ((METADATA_2018.item,), (METADATA_2023.item,)),

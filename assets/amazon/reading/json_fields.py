@@ -12,6 +12,7 @@ import ast
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import polars as pl
@@ -67,23 +68,20 @@ def not_a_string(name: str) -> pl.Expr:
     7 and "7" are decoded alike, and so are [1] and a string that spells it out. Which it was the line tells; it is read
     again only if it does not hold the field with this text in one of the usual two ways to write it.
     """
-    return pl.struct(name, "line").map_batches(
-        lambda rows: _not_strings(rows.struct.unnest(), name), return_dtype=pl.Boolean
-    )
 
+    def unlike_a_string(fields: pl.Series) -> pl.Series:
+        rows = fields.struct.unnest()
+        unsure = rows[name].str.contains(_AMBIGUOUS)
+        for start in (f'"{name}": "', f'"{name}":"'):
+            if unsure.any():
+                usual = pl.concat_str(pl.lit(start), pl.col(name), pl.lit('"'))
+                unsure &= ~rows.select(pl.col("line").str.contains(usual, literal=True)).to_series()
+        places = unsure.arg_true()
+        objects = zip(places, map(parse_object, rows["line"].gather(places)), strict=True)
+        strings = [place for place, found in objects if found and isinstance(found.get(name), str)]
+        return unsure.scatter(strings, values=False) if strings else unsure
 
-def _not_strings(rows: pl.DataFrame, name: str) -> pl.Series:
-    unsure = rows[name].str.contains(_AMBIGUOUS)
-    for start in (f'"{name}": "', f'"{name}":"'):
-        if unsure.any():
-            usual = pl.concat_str(pl.lit(start), pl.col(name), pl.lit('"'))
-            unsure &= ~rows.select(pl.col("line").str.contains(usual, literal=True)).to_series()
-    places = unsure.arg_true()
-    objects = map(parse_object, rows["line"].gather(places))
-    strings = [
-        place for place, found in zip(places, objects, strict=True) if found and isinstance(found.get(name), str)
-    ]
-    return unsure.scatter(strings, values=False) if strings else unsure
+    return pl.struct(name, "line").map_batches(unlike_a_string, return_dtype=pl.Boolean)
 
 
 def parse_object(line: str) -> dict[str, Any] | None:
@@ -91,10 +89,13 @@ def parse_object(line: str) -> dict[str, Any] | None:
 
     Of a key that JSON gives twice the first counts.
     """
+    value = None
     try:
         value = _STRICT.decode(line)
     except (ValueError, RecursionError):
-        value = _parse_literal(line) if line.startswith(LOOSE_STARTS) else None
+        if line.startswith(LOOSE_STARTS):
+            with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                value = ast.literal_eval(line)
     return value if isinstance(value, dict) else None
 
 
@@ -110,33 +111,18 @@ def _refuse(constant: str) -> NoReturn:
 _STRICT = json.JSONDecoder(object_pairs_hook=_first_of_each, parse_constant=_refuse)
 
 
-def _parse_literal(line: str) -> Any:
-    try:
-        return ast.literal_eval(line)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
-
-
 def _decode(lines: pl.DataFrame, kind: pl.Struct, pieces: tuple[int, ...]) -> list[pl.DataFrame]:
     """The quick road over lines that look like objects, or where that fails the exact one: consecutive pieces."""
     if lines.is_empty():
         return []
-    values = _decode_at_once(lines, kind)
-    if values is not None:
-        return [lines.hstack(values)]
+    with suppress(pl.exceptions.ComputeError):  # one of them is not what it looks like
+        # select, unlike the same method of a series, decodes on one of Polars's threads, which keep their memory
+        objects = lines.select(pl.col("line").str.json_decode(kind))
+        if objects.height == lines.height:
+            return [lines.hstack(objects.unnest("line"))]
     if not pieces:
         return [_read_one_by_one(lines, kind)]
     return [decoded for piece in lines.iter_slices(pieces[0]) for decoded in _decode(piece, kind, pieces[1:])]
-
-
-def _decode_at_once(lines: pl.DataFrame, kind: pl.Struct) -> pl.DataFrame | None:
-    """The fields of all lines, or None if one of them is not what it looks like."""
-    try:
-        # select, unlike the same method of a series, decodes on one of Polars's threads, which keep their memory
-        objects = lines.select(pl.col("line").str.json_decode(kind))
-    except pl.exceptions.ComputeError:
-        return None
-    return objects.unnest("line") if objects.height == lines.height else None
 
 
 def _read_one_by_one(lines: pl.DataFrame, kind: pl.Struct) -> pl.DataFrame:

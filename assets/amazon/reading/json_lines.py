@@ -1,8 +1,8 @@
 """JSON Lines files, plain or packed: is this one, and its lines, read in batches that several threads decode.
 
 Nothing here knows what a review is; what a line holds is `json_fields.py`'s subject. A damaged line is data, for the
-caller to quarantine, and so is the place where a damaged file breaks off; a file that is something else is an error,
-for a person to repair: a ValueError that names the path, what was found and what to do.
+caller to quarantine. A damaged file, or one that is something else, is an error for a person to repair: a ValueError
+that names the path, what was found and what to do.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
 
-from assets.amazon.download.packed_files import BrokenOff, read_blocks
 from assets.amazon.reading.json_fields import WHITE_SPACE, Fields, decode_fields, parse_object
+from assets.amazon.reading.raw_files import read_blocks
 
 BATCH_BYTES = 16 << 20
 FIRST_LINES = 100
 FIRST_LINE_LIMIT = 1 << 28
 NOT_UTF8 = "not UTF-8 text"
-BREAKS_OFF = "the file breaks off here"
 MOST_WORKERS = 4
 
 T = TypeVar("T")
@@ -32,10 +32,11 @@ G = TypeVar("G")
 _log = logging.getLogger(__name__)
 
 
-class NotRead(Exception):  # noqa: N818  (the caller reads the file again, the slow way)
-    """The fast road cannot read the file to its end; what it has given so far may lack lines and is void.
+class QuickReadError(Exception):
+    """Polars cannot read the file to its end; what it has given so far may lack lines and is void.
 
-    The file is damaged, or sound but rare: gzip with zeros behind it, Zstandard that begins with a skippable frame.
+    The file is damaged, or sound but rare: with a line that is not UTF-8, gzip with zeros behind it, Zstandard that
+    begins with a skippable frame.
     """
 
 
@@ -60,60 +61,51 @@ def check_json_lines(path: Path, remedy: str) -> None:
                 break
     except PermissionError as error:
         raise ValueError(f"{path} may not be read by this user: give it read permission. {remedy}") from error
-    except (OSError, BrokenOff) as error:
-        raise ValueError(f"{path} is damaged ({error}). {expected}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{error} {expected}") from error
     raise ValueError(f"{path} {_what_it_is(first)}. {expected}")
 
 
 def first_objects(path: Path) -> list[dict[str, Any]]:
-    """The objects among the file's first 100 lines; fewer where the file breaks off.
+    """The objects among the file's first 100 lines.
 
     Raises:
-        ValueError: the file cannot be opened or read.
+        ValueError: the file cannot be opened or read, or is damaged there.
     """
-    objects = []
     try:
-        for line in _first_lines(path):
-            found = parse_object(line)
-            if found is not None:
-                objects.append(found)
-    except BrokenOff:
-        pass
+        return [found for line in _first_lines(path) if (found := parse_object(line)) is not None]
     except OSError as error:
         raise _unreadable(path, error) from error
-    return objects
 
 
 def read_fields(path: Path, fields: Fields, use: Callable[[pl.DataFrame], T], gather: Callable[[Iterator[T]], G]) -> G:
     """What `gather` makes of the batches of decoded lines (see `decode_fields`), each as `use` gives it, in order.
 
-    `use` is called in several threads, `gather` in this one, and once more from the beginning where the fast road does
-    not lead to the end. A damaged file is read up to the place where it breaks off.
+    `use` is called in several threads, `gather` in this one, and once more from the beginning where Polars cannot read
+    the file to its end.
 
     Raises:
-        ValueError: the file cannot be opened or read.
+        ValueError: the file cannot be opened or read, or is damaged.
     """
     try:
-        return gather(_used(line_batches(path), fields, use))
-    except NotRead as failure:
-        _log.warning("%s: the fast reader gives up (%s); reading it again the thorough way", path, failure)
-    return gather(_used(salvaged_batches(path), fields, use))
+        return gather(_used(quick_batches(path), fields, use))
+    except QuickReadError as failure:
+        _log.warning("%s: the quick reader gives up (%s); reading it again, more slowly", path, failure)
+    return gather(_used(exact_batches(path), fields, use))
 
 
 def stream_fields(path: Path, fields: Fields, use: Callable[[pl.DataFrame], T]) -> Iterator[T]:
-    """The batches as in `read_fields`, one by one as they are asked for.
-
-    The file is first read once to see whether it is whole.
+    """The batches as in `read_fields`, one by one as they are asked for. The file is first read once to choose the way.
 
     Raises:
-        ValueError: the file cannot be opened or read.
+        ValueError: the file cannot be opened or read, or is damaged.
     """
     try:
-        deque(line_batches(path), maxlen=0)
-    except NotRead:
-        batches = salvaged_batches(path)
+        deque(quick_batches(path), maxlen=0)
+    except QuickReadError:
+        batches = exact_batches(path)
     else:
-        batches = line_batches(path)
+        batches = quick_batches(path)
     yield from _used(batches, fields, use)
 
 
@@ -129,16 +121,18 @@ def _used(batches: Iterable[pl.DataFrame], fields: Fields, use: Callable[[pl.Dat
             yield waiting.popleft().result()
 
 
-def line_batches(path: Path) -> Iterator[pl.DataFrame]:
+def quick_batches(path: Path) -> Iterator[pl.DataFrame]:
     """The lines of the file in its order, about 16 MiB at a time: memory does not grow with the file.
 
     Yields:
         `line_number` u32 (from 1), `line` str, `problem` str (null).
 
     Raises:
-        NotRead: the file cannot be unpacked or decoded to its end. The batches before it may lack lines.
+        QuickReadError: the file cannot be unpacked or decoded to its end. The batches before it may lack lines.
     """
-    lines = pl.scan_lines(path, row_index_name="line_number", row_index_offset=1)
+    lines = pl.scan_lines(path, row_index_name="line_number", row_index_offset=1).with_columns(
+        pl.col("line_number").cast(pl.UInt32), problem=pl.lit(None, pl.String)
+    )
     pending: list[pl.DataFrame] = []
     size = 0
     try:
@@ -146,109 +140,69 @@ def line_batches(path: Path) -> Iterator[pl.DataFrame]:
             pending.append(part)
             size += int(part.estimated_size())
             if size >= BATCH_BYTES:
-                yield _without_problem(pl.concat(pending))
+                yield pl.concat(pending)
                 pending, size = [], 0
     except (OSError, pl.exceptions.ComputeError) as error:
-        raise NotRead(str(error).splitlines()[0]) from error
+        raise QuickReadError(str(error).splitlines()[0]) from error
     if pending:
-        yield _without_problem(pl.concat(pending))
+        yield pl.concat(pending)
 
 
-def salvaged_batches(path: Path) -> Iterator[pl.DataFrame]:
-    """Like `line_batches`, but slower and for any file: every line up to the place where it breaks off, if it does.
-
-    `problem` says of a line that it is no UTF-8 text (it is then given with substitutes), and of a last row of its
-    own that the file breaks off there, and how; its line is what there was of it.
+def exact_batches(path: Path) -> Iterator[pl.DataFrame]:
+    """Like `quick_batches`, but slower and for any sound file; `problem` tells the lines that are no UTF-8 text.
 
     Raises:
-        ValueError: the file cannot be opened or read.
+        ValueError: the file cannot be opened or read, or is damaged.
     """
-    number, rest, damage = 1, b"", ""
+    number, held = 1, bytearray()
     try:
-        for block in _large_blocks(path):
-            whole, newline, rest = (rest + block).rpartition(b"\n")
-            if newline:
-                batch = _decoded_lines(whole + newline, number)
+        for block in read_blocks(path):
+            held += block
+            if len(held) >= BATCH_BYTES and (end := held.rfind(b"\n") + 1):
+                batch = _decoded_lines(bytes(held[:end]), number)
                 yield batch
                 number += batch.height
-    except BrokenOff as error:
-        damage = f"{BREAKS_OFF}: {error}"
+                del held[:end]
     except OSError as error:
         raise _unreadable(path, error) from error
-    if damage:
-        yield _numbered([rest.decode("utf-8", "replace")], [damage], number)
-    elif rest:
-        yield _decoded_lines(rest, number)
+    if held:
+        yield _decoded_lines(bytes(held), number)
 
 
 def _unreadable(path: Path, error: OSError) -> ValueError:
     return ValueError(f"{path} cannot be read ({error}): is it still there, and may this user read it? Run again then.")
 
 
-def _large_blocks(path: Path) -> Iterator[bytes]:
-    """The file's bytes up to the break, in blocks large enough to be worth a batch."""
-    parts, size = [], 0
-    try:
-        for block in read_blocks(path):
-            parts.append(block)
-            size += len(block)
-            if size >= BATCH_BYTES:
-                yield b"".join(parts)
-                parts, size = [], 0
-    except BrokenOff:
-        yield b"".join(parts)
-        raise
-    yield b"".join(parts)
-
-
 def _decoded_lines(block: bytes, number: int) -> pl.DataFrame:
     try:
-        lines = pl.scan_lines(block, row_index_name="line_number", row_index_offset=number).collect()
+        lines = pl.scan_lines(block, row_index_name="line_number", row_index_offset=number)
+        return lines.with_columns(problem=pl.lit(None, pl.String)).collect()
     except pl.exceptions.ComputeError:
-        texts, problems = zip(*map(_decoded, block.removesuffix(b"\n").split(b"\n")), strict=True)
-        return _numbered(texts, problems, number)
-    return _without_problem(lines)
-
-
-def _decoded(line: bytes) -> tuple[str, str | None]:
-    try:
-        return line.decode(), None
-    except UnicodeDecodeError:
-        return line.decode("utf-8", "replace"), NOT_UTF8
-
-
-def _numbered(lines: Sequence[str], problems: Sequence[str | None], number: int) -> pl.DataFrame:
-    index = pl.int_range(number, number + len(lines), dtype=pl.UInt32, eager=True)
-    return pl.DataFrame(
-        {"line_number": index, "line": lines, "problem": problems},
-        schema_overrides={"line": pl.String, "problem": pl.String},
-    )
-
-
-def _without_problem(lines: pl.DataFrame) -> pl.DataFrame:
-    return lines.with_columns(pl.col("line_number").cast(pl.UInt32), pl.lit(None, pl.String).alias("problem"))
+        # with a substitute for what is no UTF-8: encoded again it is another line
+        raw = block.removesuffix(b"\n").split(b"\n")
+        texts = [line.decode("utf-8", "replace") for line in raw]
+        problems = [None if text.encode() == line else NOT_UTF8 for text, line in zip(texts, raw, strict=True)]
+        return pl.DataFrame({"line": texts, "problem": problems}).with_row_index("line_number", number)
 
 
 def _first_lines(path: Path) -> Iterator[str]:
-    """Up to 100 lines that are not blank, stripped. A line longer than 256 MiB counts as damage."""
-    count, rest = 0, bytearray()
-    for block in read_blocks(path):
-        rest += block
-        if b"\n" in block:
-            *lines, rest = rest.split(b"\n")
-            for line in filter(None, map(_stripped, lines)):
-                yield line
-                count += 1
-                if count == FIRST_LINES:
-                    return
-        if len(rest) > FIRST_LINE_LIMIT:
-            raise BrokenOff(f"one of its first lines is longer than {FIRST_LINE_LIMIT:,} bytes")
-    if last := _stripped(rest):
-        yield last
+    """Up to 100 lines that are not blank, stripped; ValueError for one that is longer than 256 MiB."""
 
+    def lines() -> Iterator[bytearray]:
+        rest = bytearray()
+        for block in read_blocks(path):
+            rest += block
+            if b"\n" in block:
+                *whole, rest = rest.split(b"\n")
+                yield from whole
+            if len(rest) > FIRST_LINE_LIMIT:
+                raise ValueError(
+                    f"{path} is damaged: one of its first lines is longer than {FIRST_LINE_LIMIT:,} bytes."
+                )
+        yield rest
 
-def _stripped(line: bytearray) -> str:
-    return line.decode("utf-8", "replace").strip(WHITE_SPACE)
+    texts = (line.decode("utf-8", "replace").strip(WHITE_SPACE) for line in lines())
+    return islice(filter(None, texts), FIRST_LINES)
 
 
 def _is_html(line: str) -> bool:

@@ -10,19 +10,14 @@ from dataclasses import replace
 
 import polars as pl
 
-from assets.amazon.download.sources import RawFile, unchanged_path
 from assets.amazon.reading.formats import metadata_fields
 from assets.amazon.reading.json_fields import not_a_string
 from assets.amazon.reading.quarantine import QUARANTINE_SCHEMA, ReadReport, read_or_quarantine
+from assets.amazon.reading.raw_files import RawFile
 
 METADATA_SCHEMA = pl.Schema(
-    [
-        ("asin", pl.String()),
-        ("title", pl.String()),
-        ("brand", pl.String()),
-        ("category", pl.List(pl.String)),
-        ("description", pl.List(pl.String)),
-    ]
+    dict.fromkeys(("asin", "title", "brand"), pl.String())
+    | dict.fromkeys(("category", "description"), pl.List(pl.String))
 )
 
 
@@ -34,11 +29,11 @@ def read_metadata(raw: RawFile) -> tuple[pl.DataFrame, ReadReport]:
         once, as it comes first. Without a file the frame is empty. And what was left out.
 
     Raises:
-        ValueError: the file cannot be opened, has changed since it was fetched, or has no usable line at all.
+        ValueError: the file has changed since it was fetched, cannot be opened, is damaged, or has no usable line.
     """
     if raw.path is None:
         return METADATA_SCHEMA.to_frame(), ReadReport(0, {}, QUARANTINE_SCHEMA.to_frame())
-    path = unchanged_path(raw, "metadata")
+    path = raw.unchanged_path()
     names = metadata_fields(path)
     item = pl.col(names.item)
     texts = dict.fromkeys((names.item, names.title, names.brand), pl.String)
@@ -93,7 +88,6 @@ def _resolvable(texts: pl.Series) -> dict[str, str]:
 
 def clean_lists(lists: pl.Series) -> pl.Series:
     """Each text of each list cleaned, empty ones left out; [] for null."""
-    rows = pl.DataFrame({"row": pl.int_range(len(lists), dtype=pl.UInt32, eager=True), "text": lists})
-    texts = rows.explode("text", empty_as_null=True)
+    texts = lists.to_frame("text").with_row_index("row").explode("text", empty_as_null=True)
     cleaned = texts.with_columns(clean_text(texts["text"]))
     return cleaned.group_by("row", maintain_order=True).agg(pl.col("text").filter(pl.col("text") != ""))["text"]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import polars as pl
 
-from assets.amazon.download.origin_notes import has_note
 from assets.amazon.reading.json_fields import Fields
 from assets.amazon.reading.json_lines import read_fields
 
@@ -31,7 +30,7 @@ class ReadReport:
     """What became of the lines of a file.
 
     Attributes:
-        rows: lines that are not blank; where the file breaks off counts as one.
+        rows: lines that are not blank.
         bad_rows: reason -> lines left out for it; a line counts once, for the first of its reasons.
         quarantine: all lines left out, in the file's order: `file` (its name), `line_number` u32 from 1, `reason`,
             `text` (its first 500 characters for the file's first 10,000 bad lines; "" for those after them).
@@ -72,7 +71,7 @@ def read_or_quarantine(
         The good lines in the file's order, and the report.
 
     Raises:
-        ValueError: the file cannot be opened, or has no usable line at all.
+        ValueError: the file cannot be opened, is damaged, or has no usable line at all.
     """
     any_reason = pl.any_horizontal(pl.col("problem").is_not_null(), *bad.values()).fill_null(value=False)
     reason = pl.coalesce("problem", *(pl.when(test).then(pl.lit(name)) for name, test in bad.items()))
@@ -94,12 +93,9 @@ def read_or_quarantine(
     counts = dict(quarantine.group_by("reason").len().sort("reason").iter_rows())
     height = sum(map(len, good))
     if not height:
-        remedy = (
-            f"Remove {path} to have it downloaded (or made) again." if has_note(path) else "Fetch or copy it again."
-        )
         raise ValueError(
             f"{path} has no usable line among its {quarantine.height} ({counts}). Expected {expected}: is it another "
-            f"data set, or damaged? {remedy}"
+            f"data set? Put the right file there, or remove it to have it downloaded or made again."
         )
     return pl.concat(good), ReadReport(height + quarantine.height, counts, quarantine)
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from assets.amazon.download.sources import RawFile, unchanged_path
 from assets.amazon.reading.formats import ReviewFields, review_fields
 from assets.amazon.reading.json_fields import not_a_string
 from assets.amazon.reading.quarantine import ReadReport, read_or_quarantine
+from assets.amazon.reading.raw_files import RawFile
 
 EARLIEST = datetime(1996, 1, 1, tzinfo=UTC)
 """The releases' first reviews are of May 1996."""
@@ -28,9 +28,9 @@ def read_reviews(raw: RawFile) -> tuple[pl.DataFrame, ReadReport]:
         number is none, since 7 and "7" would become one user.
 
     Raises:
-        ValueError: the file is not the one that was fetched, cannot be opened, or has no usable line at all.
+        ValueError: the file has changed since it was fetched, cannot be opened, is damaged, or has no usable line.
     """
-    path = unchanged_path(raw, "reviews")
+    path = raw.unchanged_path()
     names = review_fields(path)
     read = (names.reviewer, names.item, names.rating, names.timestamp)
     return read_or_quarantine(

@@ -1,9 +1,10 @@
-"""Who buys what and when: users with a few interests, who come back on some days over the years.
+"""The shop and its customers: what there is to buy, what follows what, and who buys what and when.
 
-The next purchase follows the last one along the shop's graph of successors, or comes out of an interest, rather one
-in season, or out of what is popular. How a purchase becomes a review's line is `review_lines.py`'s subject.
+Products lie in latent categories, some of which have a season. The next purchase follows the last one along a graph of
+likely successors, or comes out of an interest, rather one in season, or out of what is popular (Zipf). What they are
+called is `products.py`'s subject.
 
-A users that still buy, B users of a block, R purchases.
+I products, C categories, T tickets; A users that still buy, B users of a block, R purchases.
 """
 
 from __future__ import annotations
@@ -12,10 +13,17 @@ import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
-from assets.amazon.synthetic.warts import Warts
-from assets.amazon.synthetic.world import SUCCESSOR_SHARES, Rng, Shop
+from assets.amazon.synthetic.warts import Rng, Warts
 
+ITEMS_A_CATEGORY, MOST_CATEGORIES = 40, 192
+ZIPF_EXPONENT, ZIPF_SHIFT = 0.8, 10
+RARE_POPULARITY = 1 / 20  # of the mean
+TICKETS_AN_ITEM, FEWEST_TICKETS = 32, 1 << 18
+SUCCESSOR_SHARES = np.array([0.5, 0.25, 0.15, 0.1])  # the first three within the category, the last one anywhere
+SEASONAL_CATEGORIES = 0.5
+SEASON_STRENGTH = 1.2  # e to twice this, elevenfold, is what the peak month has of the opposite one
 FOLLOW, INTEREST = 0.65, 0.27  # chance of a successor, of an item of one's interests; else a popular one
 INTERESTS = 3
 SHORTEST, LONGEST, MEAN_BEYOND = 5, 50, 6.5  # purchases of a user who is not casual: geometric beyond the shortest
@@ -31,26 +39,99 @@ _MONTHS = (np.datetime64(FIRST_DAY) + np.arange(DAYS)).astype("datetime64[M]").a
 
 
 @dataclass(frozen=True)
-class Purchases:
-    """R purchases: users, items, days since FIRST_DAY, ratings 1 to 5; each [R].
+class Shop:
+    """What makes people buy the products.
 
-    Nobody has an item twice; a user's purchases are together and in order of time.
+    Attributes:
+        category: latent category of each product, [I].
+        tickets: products, [T], each as often as it is popular, those of a category together.
+        bounds: where each category's tickets begin, and the end, [C + 1].
+        successors: what follows each product, in the order of SUCCESSOR_SHARES, [I, 4].
+        places: each product's place on its category's ring of first successors; of a rare one that of its own, [I].
+        peak: the month in which each category is liked best, 1 to 12, or 0 for those without a season, [C].
+        appeal: how much each category is liked in each month, of mean 1, [C, 12].
     """
 
-    users: np.ndarray
-    items: np.ndarray
-    days: np.ndarray
-    ratings: np.ndarray
+    category: np.ndarray
+    tickets: np.ndarray
+    bounds: np.ndarray
+    successors: np.ndarray
+    places: np.ndarray
+    peak: np.ndarray
+    appeal: np.ndarray
+
+    def draw(self, rng: Rng, size: int) -> np.ndarray:
+        """Products by popularity among all, [size]."""
+        return self.tickets[rng.integers(0, len(self.tickets), size)]
+
+    def draw_within(self, rng: Rng, categories: np.ndarray) -> np.ndarray:
+        """Products by popularity, each within the category given for it, [size]."""
+        low = self.bounds[categories]
+        width = self.bounds[categories + 1] - low
+        return np.asarray(self.tickets[low + (rng.random(len(categories)) * width).astype(np.int64)])
 
 
-def buy(rng: Rng, shop: Shop, users: int, warts: Warts) -> Purchases:
-    """All purchases of that many users. Memory beyond the result's grows with USERS_A_BLOCK, not with `users`."""
+def open_shop(rng: Rng, items: int, rare_share: float) -> Shop:
+    """A shop of that many products, of which a share is hardly ever bought."""
+    n_categories = int(np.clip(items // ITEMS_A_CATEGORY, 2, MOST_CATEGORIES))
+    category = rng.permutation(np.arange(items) % n_categories)
+    popularity = (rng.permutation(items) + ZIPF_SHIFT) ** -ZIPF_EXPONENT
+    rare = rng.random(items) < rare_share
+    popularity[rare] = popularity.mean() * RARE_POPULARITY
+    n_tickets = max(FEWEST_TICKETS, TICKETS_AN_ITEM * items)
+    number = np.maximum(1, np.round(popularity / popularity.sum() * n_tickets)).astype(np.int64)
+    order = np.argsort(category, kind="stable")
+    peak = np.where(rng.random(n_categories) < SEASONAL_CATEGORIES, rng.integers(1, 13, n_categories), 0)
+    shop = Shop(
+        category=category,
+        tickets=np.repeat(order, number[order]).astype(np.int32),
+        bounds=np.concatenate([[0], np.cumsum(np.bincount(category, weights=number))]).astype(np.int64),
+        successors=np.zeros((items, len(SUCCESSOR_SHARES)), dtype=np.int32),
+        places=np.zeros(items, dtype=np.int64),
+        peak=peak,
+        appeal=_appeal(peak),
+    )
+    for place in range(1, 3):
+        shop.successors[:, place] = shop.draw_within(rng, category)
+    shop.successors[:, 3] = shop.draw(rng, items)
+    shop.successors[:, 0], shop.places[:] = _ring(rng, category, rare)
+    return shop
+
+
+def _appeal(peak: np.ndarray) -> np.ndarray:
+    angle = 2 * np.pi / 12 * (np.arange(1, 13) - peak[:, None])
+    liked = np.exp(np.where(peak[:, None] > 0, SEASON_STRENGTH, 0.0) * np.cos(angle))
+    return np.asarray(liked / liked.mean(axis=1, keepdims=True))
+
+
+def _ring(rng: Rng, category: np.ndarray, rare: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each product's first successor and its place, [I]: a ring through its category, which rare ones only lead to."""
+    first, places = np.empty((2, len(category)), dtype=np.int64)
+    for label in range(category.max() + 1):
+        members = np.flatnonzero(category == label)
+        common = rng.permutation(members[~rare[members]])
+        common = common if len(common) else members
+        first[members] = rng.choice(common, len(members))
+        first[common] = np.roll(common, -1)
+        places[common] = np.arange(len(common))
+    places[rare] = places[first[rare]]
+    return first, places
+
+
+def buy(rng: Rng, shop: Shop, users: int, warts: Warts) -> pl.DataFrame:
+    """All purchases of that many users. Memory beyond the result's grows with USERS_A_BLOCK, not with `users`.
+
+    Returns:
+        `user` u32, `item` u32, `day` u16 (since FIRST_DAY), `rating` u8 (1 to 5). Nobody has an item twice; a user's
+        purchases are together and in order of time.
+    """
     blocks = []
     for first in range(0, users, USERS_A_BLOCK):
         members, items, days = _buy_block(rng, shop, min(USERS_A_BLOCK, users - first), warts)
-        blocks.append((members + first, items, days, _rate(rng, len(items), warts.low_ratings)))
-    columns = (np.concatenate(column) for column in zip(*blocks, strict=True))
-    return Purchases(*(column.astype(kind) for column, kind in zip(columns, ("u4", "u4", "u2", "u1"), strict=True)))
+        ratings = _rate(rng, len(items), warts.low_ratings)
+        columns = {"user": members + first, "item": items, "day": days, "rating": ratings}
+        blocks.append(pl.DataFrame(columns).cast({"user": pl.UInt32, "item": pl.UInt32, "day": pl.UInt16}))
+    return pl.concat(blocks, rechunk=True).cast({"rating": pl.UInt8})
 
 
 def _buy_block(rng: Rng, shop: Shop, users: int, warts: Warts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

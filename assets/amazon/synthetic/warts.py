@@ -1,6 +1,6 @@
-"""What is wrong with real files, at known rates: the rates, and how a good line is turned into a bad one.
+"""What is wrong with real files, at known rates: the rates, how a good line is made bad, and where in the file it is.
 
-Warts that a line wears and stays a good line (markup, missing texts) are put on by `review_lines.py`.
+Warts that a line wears and stays a good line (markup, missing texts) are put on where it is written. R rows.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from assets.amazon.reading.json_fields import NOT_AN_OBJECT
 from assets.amazon.reading.json_lines import NOT_UTF8
 
+Rng = np.random.Generator
 Share = Annotated[float, Field(ge=0, le=0.25)]
 Row = dict[str, Any]
 
@@ -98,6 +100,7 @@ NOT_A_STRING = "reviewerID or asin is not a string"
 NOT_A_RATING, RATING_OUT_OF_RANGE = "overall is not a number", "overall is not from 1 to 5"
 NOT_A_TIME, TIME_OUT_OF_RANGE = "unixReviewTime is not a number", "unixReviewTime is not from 1996 to today"
 YEAR_2100 = 4102444800
+LATEST_REPEAT = 200  # days after the purchase
 
 DAMAGES = (
     Damage("cut short", "malformed", NOT_AN_OBJECT, _cut_short),
@@ -129,6 +132,9 @@ PRODUCT_DAMAGES = (
 )
 
 
+GOOD_LINE = len(DAMAGES)
+
+
 def damage_counts(rows: int, warts: Warts, damages: Sequence[Damage] = DAMAGES) -> np.ndarray:
     """How many lines of each damage go with that many purchases or products: the share rounded, of all together.
 
@@ -142,3 +148,31 @@ def damage_counts(rows: int, warts: Warts, damages: Sequence[Damage] = DAMAGES) 
 def damage_lines(lines: list[str], numbers: list[int], damages: Sequence[Damage] = DAMAGES) -> list[str]:
     """Good lines made bad, each by the damage that its number names."""
     return [damages[number].apply(json.loads(line)) for line, number in zip(lines, numbers, strict=True)]
+
+
+def order_rows(rng: Rng, bought: pl.DataFrame, warts: Warts) -> tuple[pl.DataFrame, dict[str, int]]:
+    """All rows of the file, by product (products are numbered in the order of their ASINs).
+
+    No purchase is repeated or doubled more than once, and what is doubled is not a repeat.
+
+    Returns:
+        The rows, with the columns of `purchases.buy`, and `damage` u8: place in DAMAGES of what is wrong with the line,
+        or GOOD_LINE. And how many repeats and duplicates there are, by the names of `Warts`.
+    """
+    n = bought.height
+    repeats = rng.choice(n, round(n * warts.repeat_purchases), replace=False)
+    duplicates = rng.choice(n, round(n * warts.exact_duplicates), replace=False)
+    counts = damage_counts(n, warts)
+    damaged = rng.integers(0, n, counts.sum())
+    origin = np.concatenate([np.arange(n), repeats, duplicates, damaged]).astype(np.uint32)
+    later = np.zeros(len(origin), dtype=np.uint16)
+    later[n : n + len(repeats)] = rng.integers(1, LATEST_REPEAT, len(repeats))
+    damages = np.full(len(origin), GOOD_LINE, dtype=np.uint8)
+    damages[len(origin) - len(damaged) :] = np.repeat(np.arange(len(counts)), counts)
+    # a key no two rows share: any sort of it gives the same order; an original comes before what is made of it
+    keys = bought["item"].to_numpy()[origin].astype(np.uint64) << np.uint64(32)
+    keys |= np.arange(len(origin), dtype=np.uint64)
+    keys.sort()
+    order = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    rows = bought[origin[order]].with_columns(pl.col("day") + pl.Series(later[order]), damage=pl.Series(damages[order]))
+    return rows, {"repeat_purchases": len(repeats), "exact_duplicates": len(duplicates)}

@@ -15,9 +15,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from assets.amazon.staging import staged
-from assets.amazon.validation.expectations import great_expectations
 from assets.amazon.validation.rules import Validation
+from assets.amazon.validation.suites import great_expectations
+from models.files import write_file, write_json
 
 STAGES = ("raw", "item_texts", "interactions", "sequences", "splits", "dataset_statistics")
 """In the order of the index."""
@@ -41,24 +41,25 @@ def add_to_data_docs(directory: Path, validation: Validation, *, domain: str, sy
     assert validation.stage in STAGES, validation.stage
     directory.mkdir(parents=True, exist_ok=True)
     record = validation.record() | {"validated_at": f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"}
-    environment = Environment(
+    template = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    environment.globals |= {"domain": domain, "synthetic": synthetic}
-    page = environment.get_template("stage.html.jinja").render(
-        stage=record,
+    ).get_template("page.html.jinja", globals={"domain": domain, "synthetic": synthetic})
+    page = template.render(
+        own_page=True,
+        title=validation.stage,
+        stages=[record],
         descriptions={check.name: check.description for check in validation.checks},
         suites={suite.suite_name: _table(suite) for suite in validation.suites},
     )
-    _write(directory / f"{validation.stage}.html", page)
-    _write(directory / f"{validation.stage}.json", json.dumps(record, indent=2))
-    index = directory / "index.html"
-    _write(index, environment.get_template("index.html.jinja").render(stages=read_stages(directory)))
-    return index
+    write_file(directory / f"{validation.stage}.html", page.encode())
+    write_json(directory / f"{validation.stage}.json", record)
+    page = template.render(own_page=False, title="Checks", stages=read_stages(directory), suites={})
+    write_file(directory / "index.html", page.encode())
+    return directory / "index.html"
 
 
 def read_stages(directory: Path) -> list[dict[str, Any]]:
@@ -76,10 +77,5 @@ def _table(suite: Any) -> Markup:
     block = tables.ValidationResultsTableContentBlockRenderer.render(suite.results)
     assert block is not None, "every suite has an expectation"
     template = view.DefaultJinjaPageView().env.get_template("table.j2")
-    # it escapes what it puts in, but for our own descriptions, which `expectations.py` does
+    # it escapes what it puts in, but for our own descriptions, which `suites.py` does
     return Markup(template.render(content_block=block.to_json_dict(), content_block_id=suite.suite_name))  # noqa: S704
-
-
-def _write(path: Path, text: str) -> None:
-    with staged(path) as beside:
-        beside.write_text(text, encoding="utf-8")

@@ -11,20 +11,12 @@ import datetime as dt
 import numpy as np
 import polars as pl
 
-from assets.amazon.interactions import DAY_SECONDS, Filters
+from assets.amazon.interactions import DAY_SECONDS, Filters, Interactions
 from assets.amazon.reading.reviews import EARLIEST
 from assets.amazon.ties import raw_id_hash, tie_hash
-from assets.amazon.validation.rules import Check, Validation, column, none_of, number, validate
-from assets.amazon.validation.schemas import (
-    AS_EXPECTED,
-    INTERACTION_SCHEMA,
-    ITEM_SCHEMA,
-    SCHEMA,
-    SCHEMA_RULE,
-    USER_SCHEMA,
-    schema_faults,
-    unchecked,
-)
+from assets.amazon.validation.rules import Check, Rule, Validation, column, none_of, number
+from assets.amazon.validation.schemas import schema_faults
+from assets.amazon.validation.suites import SCHEMA, unchecked, validate
 
 INTERACTION_CHECKS = (
     SCHEMA,
@@ -37,67 +29,57 @@ INTERACTION_CHECKS = (
     ),
     Check("core_holds", "Users and items have the minimum number of interactions (core: once promises only users')."),
     Check("repeats_as_ruled", "A user's reviews of an item are as few as the domain's rule for duplicates says."),
-    Check("order_holds", "Rows are ordered by user, time and tie hash (order: file promises only the users' order)."),
+    Check(
+        "order_holds",
+        "Rows are ordered by user, time and the rule for ties (order: file promises only the users' order).",
+    ),
 )
 YEAR_3000 = 32_503_680_000
 
 
-def check_interactions(
-    interactions: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame, filters: Filters
-) -> Validation:
+def check_interactions(built: Interactions, filters: Filters) -> Validation:
     """Check the interactions and their vocabularies: `INTERACTION_CHECKS`, in that order."""
-    faults = [
-        *schema_faults("interactions", interactions, INTERACTION_SCHEMA),
-        *schema_faults("users", users, USER_SCHEMA),
-        *schema_faults("items", items, ITEM_SCHEMA),
-    ]
-    if faults:
+    table, users, items = built.interactions, built.users, built.items
+    if faults := schema_faults(interactions=table, users=users, items=items):
         return unchecked("interactions", INTERACTION_CHECKS, faults)
-    per_user = occurrences(interactions["user_id"], first=0, size=users.height)
-    per_item = occurrences(interactions["item_id"], first=1, size=items.height)
-    repeats, repeated = _repeats(interactions, filters.duplicates)
-    disorder = {"rows_before_the_last_user": _users_out_of_order(interactions)}
-    backwards, order = _backwards(interactions), f"order: {filters.order}"
-    if filters.order == "time":
-        disorder |= {
-            "rows_before_their_time": backwards,
-            "ties_out_of_order": _ties_out_of_order(interactions, users, items),
-        }
-    else:
-        order += f", so time is not checked: {backwards:,} rows are earlier than the one before"
-    numbers = AS_EXPECTED | {
-        "misnumbered_items": _misnumbered(items, "item_id", "asin", first=1),
-        "misnumbered_users": _misnumbered(users, "user_id", "reviewer_id", first=0),
-        "items_without_interaction": int((per_item == 0).sum()),
-        "users_without_interaction": int((per_user == 0).sum()),
-        "fewest_interactions_of_a_user": _fewest(per_user),
-        "fewest_interactions_of_an_item": _fewest(per_item),
-        repeats: repeated,
-        **disorder,
-    }
-    least_of_an_item = filters.minimum_item_interactions if filters.core == "fixed_point" else 1
+    per_user = np.bincount(
+        table["user_id"].to_numpy()[table["user_id"].to_numpy() < users.height], minlength=users.height
+    )
+    item_ids = table["item_id"].to_numpy()
+    per_item = np.bincount(item_ids[item_ids <= items.height], minlength=items.height + 1)[1:]
+    order, order_note = _order(built, filters)
     rules = [
-        SCHEMA_RULE,
-        column("item_ids_dense", "item_id", 1, items.height),
-        none_of("item_ids_dense", "misnumbered_items"),
-        none_of("item_ids_dense", "items_without_interaction"),
-        column("user_ids_dense", "user_id", 0, users.height - 1),
-        none_of("user_ids_dense", "misnumbered_users"),
-        none_of("user_ids_dense", "users_without_interaction"),
-        column("ratings_in_range", "rating", filters.minimum_rating, 5),
-        column("timestamps_in_range", "timestamp", int(EARLIEST.timestamp()), _latest(filters.as_of)),
-        number("core_holds", "fewest_interactions_of_a_user", low=filters.minimum_user_interactions),
-        number("core_holds", "fewest_interactions_of_an_item", low=least_of_an_item),
-        none_of("repeats_as_ruled", repeats),
-        *[none_of("order_holds", name) for name in disorder],
+        *none_of("schema", schema_faults=0),
+        column("item_ids_dense", table["item_id"], 1, items.height),
+        *none_of(
+            "item_ids_dense",
+            misnumbered_items=_misnumbered(items, "item_id", "asin", first=1),
+            items_without_interaction=int((per_item == 0).sum()),
+        ),
+        column("user_ids_dense", table["user_id"], 0, users.height - 1),
+        *none_of(
+            "user_ids_dense",
+            misnumbered_users=_misnumbered(users, "user_id", "reviewer_id", first=0),
+            users_without_interaction=int((per_user == 0).sum()),
+        ),
+        column("ratings_in_range", table["rating"], filters.minimum_rating, 5),
+        column("timestamps_in_range", table["timestamp"], int(EARLIEST.timestamp()), _latest(filters.as_of)),
+        *number("core_holds", low=filters.minimum_user_interactions, fewest_interactions_of_a_user=_fewest(per_user)),
+        *number(
+            "core_holds",
+            low=filters.minimum_item_interactions if filters.core == "fixed_point" else 1,
+            fewest_interactions_of_an_item=_fewest(per_item),
+        ),
+        *none_of("repeats_as_ruled", **_repeats(table, filters.duplicates)),
+        *order,
     ]
     notes = {
-        "timestamps_in_range": _days(interactions["timestamp"]),
+        "timestamps_in_range": _days(table["timestamp"]),
         "core_holds": f"core: {filters.core}",
         "repeats_as_ruled": f"duplicates: {filters.duplicates}",
-        "order_holds": order,
+        "order_holds": order_note,
     }
-    return validate("interactions", INTERACTION_CHECKS, rules, numbers, rows=interactions, notes=notes)
+    return validate("interactions", INTERACTION_CHECKS, rules, notes)
 
 
 def _latest(as_of: dt.date | None) -> int:
@@ -121,81 +103,55 @@ def _misnumbered(vocabulary: pl.DataFrame, id_name: str, raw_name: str, first: i
     return int(vocabulary.select(((pl.col(id_name).cast(pl.Int64) != place) | ~sorted_ids).sum()).item())
 
 
-def occurrences(ids: pl.Series, first: int, size: int) -> np.ndarray:
-    """How often each id from `first` on occurs, int64 [size]; ids beyond are another rule's subject."""
-    values = ids.to_numpy()
-    counts: np.ndarray = np.bincount(values[values < first + size], minlength=first + size)[first:]
-    return counts
-
-
 def _fewest(counts: np.ndarray) -> int:
     """The least count of those that occur; 0 if none does: a rule on nothing must not pass for want of a value."""
     return int(counts[counts > 0].min()) if counts.any() else 0
 
 
-def _repeats(interactions: pl.DataFrame, duplicates: str) -> tuple[str, int]:
+def _repeats(table: pl.DataFrame, duplicates: str) -> dict[str, int]:
     """What must not repeat by the rule for duplicates, and how often it does."""
-    if duplicates == "first":
-        return "repeated_pairs", len(_repeated(_pairs(interactions)))
-    if duplicates == "keep":
-        return "repeated_pairs_at_one_time", _repeated_at_one_time(interactions)
-    return "equal_neighbours", _equal_neighbours(interactions)
-
-
-def _pairs(interactions: pl.DataFrame) -> np.ndarray:
-    """User and item in one number, uint64 [T]."""
-    pairs: np.ndarray = interactions["user_id"].to_numpy().astype(np.uint64)
+    users, items = table["user_id"].to_numpy(), table["item_id"].to_numpy()
+    if duplicates == "consecutive":
+        return {"equal_neighbours": int(((users[1:] == users[:-1]) & (items[1:] == items[:-1])).sum())}
+    pairs = users.astype(np.uint64)
     pairs <<= np.uint64(32)
-    pairs |= interactions["item_id"].to_numpy()
-    return pairs
+    pairs |= items
+    in_order = pairs if duplicates == "first" else pairs.copy()
+    in_order.sort()
+    repeated = in_order[1:][in_order[1:] == in_order[:-1]]
+    if duplicates == "first":
+        return {"repeated_pairs": len(repeated)}
+    # only the times of pairs that occur again are compared: they are few
+    rows = table.filter(pl.Series(pairs).is_in(pl.Series(repeated).unique().implode()))
+    return {"repeated_pairs_at_one_time": rows.height - rows.select("user_id", "item_id", "timestamp").n_unique()}
 
 
-def _repeated(values: np.ndarray) -> np.ndarray:
-    """All but the first of equal values; sorts in place."""
-    values.sort()
-    repeated: np.ndarray = values[1:][values[1:] == values[:-1]]
-    return repeated
-
-
-def _repeated_at_one_time(interactions: pl.DataFrame) -> int:
-    """Only the times of pairs that occur again are compared: they are few."""
-    pairs = _pairs(interactions)
-    again = np.unique(_repeated(pairs.copy()))
-    if not len(again):
-        return 0
-    rows = np.flatnonzero(again[np.minimum(np.searchsorted(again, pairs), len(again) - 1)] == pairs)
-    pairs, times = pairs[rows], interactions["timestamp"].to_numpy()[rows]
-    order = np.lexsort((times, pairs))
-    pairs, times = pairs[order], times[order]
-    return int(((pairs[1:] == pairs[:-1]) & (times[1:] == times[:-1])).sum())
-
-
-def _equal_neighbours(interactions: pl.DataFrame) -> int:
-    users, items = interactions["user_id"].to_numpy(), interactions["item_id"].to_numpy()
-    return int(((users[1:] == users[:-1]) & (items[1:] == items[:-1])).sum())
-
-
-def _users_out_of_order(interactions: pl.DataFrame) -> int:
-    users = interactions["user_id"].to_numpy()
-    return int((users[1:] < users[:-1]).sum())
-
-
-def _backwards(interactions: pl.DataFrame) -> int:
-    """Rows that are earlier than the same user's row before."""
-    users, times = interactions["user_id"].to_numpy(), interactions["timestamp"].to_numpy()
-    return int(((users[1:] == users[:-1]) & (times[1:] < times[:-1])).sum())
-
-
-def _ties_out_of_order(interactions: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame) -> int:
-    """Rows of the same user and time as the row before, with a smaller hash: there the file's order may have leaked."""
-    user_ids, item_ids = interactions["user_id"].to_numpy(), interactions["item_id"].to_numpy()
-    times = interactions["timestamp"].to_numpy()
-    tied = np.flatnonzero((user_ids[1:] == user_ids[:-1]) & (times[1:] == times[:-1]))
-    known = user_ids[tied] < users.height
-    for rows in (tied, tied + 1):
-        known &= (item_ids[rows] >= 1) & (item_ids[rows] <= items.height)
-    user_hash, item_hash = raw_id_hash(users["reviewer_id"]), raw_id_hash(items["asin"])
-    before, after = (
-        tie_hash(user_hash[user_ids[rows]], item_hash[item_ids[rows] - 1]) for rows in (tied[known], tied[known] + 1)
+def _order(built: Interactions, filters: Filters) -> tuple[list[Rule], str]:
+    """Rows that come before what they should come after, and what is to be said of the order."""
+    users, times = built.interactions["user_id"].to_numpy(), built.interactions["timestamp"].to_numpy()
+    same_user = users[1:] == users[:-1]
+    by_user = none_of("order_holds", rows_before_the_last_user=int((users[1:] < users[:-1]).sum()))
+    backwards = int((same_user & (times[1:] < times[:-1])).sum())
+    if filters.order == "file":
+        return by_user, f"order: file, so time is not checked: {backwards:,} rows are earlier than the one before"
+    tied = np.flatnonzero(same_user & (times[1:] == times[:-1]))
+    by_time = none_of(
+        "order_holds", rows_before_their_time=backwards, ties_out_of_order=_ties_out_of_order(built, tied, filters.ties)
     )
-    return int((after < before).sum())
+    return [*by_user, *by_time], f"order: time, ties: {filters.ties}"
+
+
+def _ties_out_of_order(built: Interactions, tied: np.ndarray, ties: str) -> int:
+    """Rows behind `tied` ones, of the same user and time, that the rule for ties puts before them."""
+    user_ids, item_ids = built.interactions["user_id"].to_numpy(), built.interactions["item_id"].to_numpy()
+    known = user_ids[tied] < built.users.height
+    for rows in (tied, tied + 1):
+        known &= (item_ids[rows] >= 1) & (item_ids[rows] <= built.items.height)
+    tied = tied[known]
+    asins = built.items["asin"]
+    if ties == "asin":
+        before, after = (asins.gather(item_ids[rows] - 1) for rows in (tied, tied + 1))
+        return int((after < before).sum())
+    user_hash, item_hash = raw_id_hash(built.users["reviewer_id"]), raw_id_hash(asins)
+    first, second = (tie_hash(user_hash[user_ids[rows]], item_hash[item_ids[rows] - 1]) for rows in (tied, tied + 1))
+    return int((second < first).sum())

@@ -8,21 +8,10 @@ from html.entities import html5
 import polars as pl
 
 from assets.amazon.reading.quarantine import ReadReport
-from assets.amazon.validation.raw import (
-    FILE_WHOLE,
-    FILE_WHOLE_RULE,
-    places_where_it_breaks_off,
-    reasons_in_words,
-)
-from assets.amazon.validation.rules import Check, Validation, none_of, number, validate
-from assets.amazon.validation.schemas import (
-    AS_EXPECTED,
-    ITEM_SCHEMA,
-    SCHEMA,
-    SCHEMA_RULE,
-    schema_faults,
-    unchecked,
-)
+from assets.amazon.validation.raw import reasons_in_words
+from assets.amazon.validation.rules import Check, Validation, none_of, number
+from assets.amazon.validation.schemas import schema_faults
+from assets.amazon.validation.suites import SCHEMA, unchecked, validate
 
 MINIMUM_TITLED_SHARE = 0.5
 """Of the items; ours: below it a model that reads titles is mostly guessing."""
@@ -30,7 +19,6 @@ MINIMUM_TITLED_SHARE = 0.5
 ITEM_TEXT_CHECKS = (
     SCHEMA,
     Check("one_row_an_item", "Every item has one row, in the order of the items' numbers, 1 to V."),
-    FILE_WHOLE,
     Check("bad_share", "No more of the metadata's lines were quarantined than the domain allows."),
     Check("parts_joined", "The text of an item holds its title, brand, categories and description."),
     # what a tag more or less does to a text is little, and no count or id rests upon it
@@ -39,16 +27,6 @@ ITEM_TEXT_CHECKS = (
     ),
     # an item without words is still an item: only what reads texts is the poorer
     Check("titles_present", f"At least {MINIMUM_TITLED_SHARE:.0%} of the items have a title.", critical=False),
-)
-ITEM_TEXT_SCHEMA = pl.Schema(
-    {
-        "item_id": pl.UInt32(),
-        "title": pl.String(),
-        "brand": pl.String(),
-        "category": pl.List(pl.String),
-        "description": pl.String(),
-        "text": pl.String(),
-    }
 )
 # Not the patterns that `metadata.py` cleans by, whose mistakes they would share: it takes away whatever looks like a
 # tag, here are the elements of HTML that such files have; what it resolves as an entity is here looked up by name.
@@ -71,35 +49,31 @@ def check_item_texts(
         report: what became of the metadata's lines.
         maximum_bad_share: of these lines, 0 to 1.
     """
-    faults = schema_faults("item_texts", item_texts, ITEM_TEXT_SCHEMA) + schema_faults("items", items, ITEM_SCHEMA)
-    if faults:
+    if faults := schema_faults(item_texts=item_texts, items=items):
         return unchecked("item_texts", ITEM_TEXT_CHECKS, faults)
-    parts = {
-        "unclean_titles": item_texts["title"],
-        "unclean_brands": item_texts["brand"],
-        "unclean_categories": item_texts["category"].list.join("\n"),
-        "unclean_descriptions": item_texts["description"],
-    }
-    numbers = AS_EXPECTED | {
-        "rows_more_or_less": abs(item_texts.height - items.height),
-        "misnumbered_rows": int((item_texts["item_id"] != pl.int_range(1, item_texts.height + 1, eager=True)).sum()),
-        FILE_WHOLE_RULE.name: places_where_it_breaks_off(report),
-        "bad_share": report.bad_share,
-        "texts_without_a_part": _without_a_part(item_texts),
-        **{name: _unclean(texts) for name, texts in parts.items()},
-        "titled_share": 1 - int((item_texts["title"] == "").sum()) / max(item_texts.height, 1),
-    }
     rules = [
-        SCHEMA_RULE,
-        none_of("one_row_an_item", "rows_more_or_less"),
-        none_of("one_row_an_item", "misnumbered_rows"),
-        FILE_WHOLE_RULE,
-        number("bad_share", "bad_share", 0, maximum_bad_share),
-        none_of("parts_joined", "texts_without_a_part"),
-        *[none_of("texts_clean", name) for name in parts],
-        number("titles_present", "titled_share", low=MINIMUM_TITLED_SHARE),
+        *none_of("schema", schema_faults=0),
+        *none_of(
+            "one_row_an_item",
+            rows_more_or_less=abs(item_texts.height - items.height),
+            misnumbered_rows=int((item_texts["item_id"] != pl.int_range(1, item_texts.height + 1, eager=True)).sum()),
+        ),
+        *number("bad_share", 0, maximum_bad_share, bad_share=report.bad_share),
+        *none_of("parts_joined", texts_without_a_part=_without_a_part(item_texts)),
+        *none_of(
+            "texts_clean",
+            unclean_titles=_unclean(item_texts["title"]),
+            unclean_brands=_unclean(item_texts["brand"]),
+            unclean_categories=_unclean(item_texts["category"].list.join("\n")),
+            unclean_descriptions=_unclean(item_texts["description"]),
+        ),
+        *number(
+            "titles_present",
+            low=MINIMUM_TITLED_SHARE,
+            titled_share=1 - int((item_texts["title"] == "").sum()) / max(item_texts.height, 1),
+        ),
     ]
-    return validate("item_texts", ITEM_TEXT_CHECKS, rules, numbers, notes={"bad_share": reasons_in_words(report)})
+    return validate("item_texts", ITEM_TEXT_CHECKS, rules, {"bad_share": reasons_in_words(report)})
 
 
 def _without_a_part(item_texts: pl.DataFrame) -> int:
@@ -114,11 +88,10 @@ def _without_a_part(item_texts: pl.DataFrame) -> int:
 
 def _unclean(texts: pl.Series) -> int:
     """Texts with a tag or an entity; `AT&T;` is neither."""
+
+    def resolves(entity: str) -> bool:
+        return entity[1:] in html5 or (entity[1] == "#" and html.unescape(entity) != entity)
+
     tagged = texts.str.contains(_TAG)
     candidates = texts.filter(~tagged).str.extract_all(_ENTITY)
-    entities = candidates.filter(candidates.list.len() > 0)
-    return int(tagged.sum()) + sum(any(map(_resolves, found)) for found in entities)
-
-
-def _resolves(entity: str) -> bool:
-    return entity[1:] in html5 or (entity[1] == "#" and html.unescape(entity) != entity)
+    return int(tagged.sum()) + sum(any(map(resolves, found)) for found in candidates.filter(candidates.list.len() > 0))

@@ -1,15 +1,13 @@
-"""How rules are stated and their outcomes told; which rules there are is the suites' subject.
+"""How rules are stated and their outcomes told; which rules there are is the suites' subject, `suites.py` runs them.
 
 A rule bounds either the values of a column or one number about whole tables, such as a count of violations; the
-suites compute these numbers in Polars and NumPy. Types are checked in Polars too: Great Expectations sees pandas,
-where an integer with a gap becomes a float. How rules become expectations and are run is `expectations.py`'s subject.
+suites compute these numbers in Polars and NumPy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
@@ -70,13 +68,17 @@ class Validation:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a check bounds: it must lie in [low, high], where None leaves a side open."""
+    """What a check bounds: each of the values must lie in [low, high], where None leaves a side open.
+
+    `values` is a whole column, or one number; one that is not a number (NaN) breaks its rule.
+    """
 
     check: str
     name: str
+    values: pl.Series
     low: Number | None
     high: Number | None
-    kind: Literal["column", "number"]
+    whole_column: bool = False
 
     @property
     def bounds(self) -> str:
@@ -87,80 +89,33 @@ class Rule:
             return f"at most {in_digits(self.high)}"
         return in_digits(self.low) + (f" to {in_digits(self.high)}" if self.high != self.low else "")
 
+    def in_words(self, held: bool) -> str:
+        """What was seen; of a column that broke it, how many values lie outside and three of them."""
+        if not self.whole_column:
+            return f"{self.name} = {in_digits(self.values.item())}" + ("" if held else f", must be {self.bounds}")
+        if held:
+            least, greatest = self.values.min(), self.values.max()
+            return f"{self.name}: {in_digits(least)} to {in_digits(greatest)}"  # type: ignore[arg-type]
+        outside = self.values.filter(~self.values.is_between(self.low, self.high))
+        examples = f", such as {outside.head(3).to_list()}" if len(outside) else ""
+        return f"{self.name}: {len(outside):,} of {len(self.values):,} outside {self.bounds}{examples}"
 
-def column(check: str, name: str, low: Number, high: Number) -> Rule:
+
+def column(check: str, values: pl.Series, low: Number, high: Number) -> Rule:
     """A rule: every value of this column lies between the two."""
-    return Rule(check, name, low, high, "column")
+    return Rule(check, values.name, values, low, high, whole_column=True)
 
 
-def number(check: str, name: str, low: Number | None = None, high: Number | None = None) -> Rule:
-    """A rule: this number lies between the two."""
-    return Rule(check, name, low, high, "number")
+def number(check: str, low: Number | None = None, high: Number | None = None, **numbers: Number) -> list[Rule]:
+    """Rules: each of these numbers lies between the two."""
+    return [Rule(check, name, pl.Series([value]), low, high) for name, value in numbers.items()]
 
 
-def none_of(check: str, name: str) -> Rule:
-    """A rule: this count of violations is 0."""
-    return Rule(check, name, 0, 0, "number")
+def none_of(check: str, **counts: int) -> list[Rule]:
+    """Rules: each of these counts of violations is 0."""
+    return number(check, 0, 0, **counts)
 
 
 def in_digits(value: Number) -> str:
     """A number as it is read: 1,234,567 or 0.0012."""
     return f"{int(value):,}" if float(value).is_integer() else f"{value:,.4g}"
-
-
-def validate(
-    stage: str,
-    checks: Sequence[Check],
-    rules: Sequence[Rule],
-    numbers: Mapping[str, Number],
-    *,
-    rows: pl.DataFrame | None = None,
-    notes: Mapping[str, str] | None = None,
-) -> Validation:
-    """Run the rules as suites of Great Expectations, `<stage>_columns` and `<stage>_numbers`, and gather the outcomes.
-
-    A check without a rule fails as not checked: what was not checked does not pass.
-
-    Args:
-        stage: the table or record that the checks are about.
-        checks: what to report on.
-        rules: what sees to them, each with a name of its own among those of its kind.
-        numbers: what the rules on numbers are about, by name; one that is not a number (NaN) breaks its rule.
-        rows: the columns that the rules on columns are about.
-        notes: by check, what to say besides.
-    """
-    from assets.amazon.validation.expectations import run_suite
-
-    tables = {"column": rows, "number": pl.DataFrame({name: [value] for name, value in numbers.items()})}
-    critical = {check.name: check.critical for check in checks}
-    held: dict[tuple[str, str], bool] = {}
-    suites = []
-    for kind, table in tables.items():
-        chosen = [rule for rule in rules if rule.kind == kind]
-        if chosen:
-            assert table is not None, "rules on columns come with their rows"
-            outcomes, suite = run_suite(f"{stage}_{kind}s", chosen, table, critical)
-            held |= {(kind, name): outcome for name, outcome in outcomes.items()}
-            suites.append(suite)
-    results = []
-    for check in checks:
-        found = [rule for rule in rules if rule.check == check.name]
-        said = [_in_words(rule, held[rule.kind, rule.name], tables[rule.kind]) for rule in found]
-        if note := (notes or {}).get(check.name):
-            said.append(note)
-        passed = bool(found) and all(held[rule.kind, rule.name] for rule in found)
-        results.append(CheckResult(check.name, passed, check.critical, "; ".join(said) or "not checked"))
-    return Validation(stage, tuple(checks), tuple(results), tuple(suites))
-
-
-def _in_words(rule: Rule, held: bool, table: pl.DataFrame | None) -> str:
-    """What was seen; of a column, how many values lie outside and three of them, counted only where some do."""
-    assert table is not None
-    values = table[rule.name]
-    if rule.kind == "number":
-        return f"{rule.name} = {in_digits(values.item())}" + ("" if held else f", must be {rule.bounds}")
-    if held:
-        return f"{rule.name}: {in_digits(values.min())} to {in_digits(values.max())}"  # type: ignore[arg-type]
-    outside = values.filter(~values.is_between(rule.low, rule.high))
-    examples = f", such as {outside.head(3).to_list()}" if len(outside) else ""
-    return f"{rule.name}: {len(outside):,} of {len(values):,} outside {rule.bounds}{examples}"

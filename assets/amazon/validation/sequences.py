@@ -6,17 +6,9 @@ import numpy as np
 import polars as pl
 
 from assets.amazon.splits import SHORTEST_EVALUATED
-from assets.amazon.validation.interactions import occurrences
-from assets.amazon.validation.rules import Check, Validation, column, none_of, number, validate
-from assets.amazon.validation.schemas import (
-    AS_EXPECTED,
-    INTERACTION_SCHEMA,
-    SCHEMA,
-    SCHEMA_RULE,
-    SEQUENCE_SCHEMA,
-    schema_faults,
-    unchecked,
-)
+from assets.amazon.validation.rules import Check, Validation, column, none_of, number
+from assets.amazon.validation.schemas import schema_faults
+from assets.amazon.validation.suites import SCHEMA, unchecked, validate
 
 SEQUENCE_CHECKS = (
     SCHEMA,
@@ -31,41 +23,28 @@ SEQUENCE_CHECKS = (
 
 def check_sequences(sequences: pl.DataFrame, interactions: pl.DataFrame) -> Validation:
     """Check the sequences against the interactions that they were made of: `SEQUENCE_CHECKS`, in that order."""
-    faults = [
-        *schema_faults("sequences", sequences, SEQUENCE_SCHEMA),
-        *schema_faults("interactions", interactions, INTERACTION_SCHEMA),
-    ]
-    if faults:
+    if faults := schema_faults(sequences=sequences, interactions=interactions):
         return unchecked("sequences", SEQUENCE_CHECKS, faults)
     items = sequences["items"].explode(empty_as_null=False).rename("item_id")
     lengths = sequences["items"].list.len().to_numpy()
-    numbers = AS_EXPECTED | {
-        "misnumbered_users": int((sequences["user_id"] != pl.int_range(sequences.height, eager=True)).sum()),
-        "shortest_sequence": int(lengths.min()) if len(lengths) else 0,
-        "longest_sequence": int(lengths.max(initial=0)),
-        "interactions_more_or_less": abs(len(items) - interactions.height),
-        "users_of_another_length": int((occurrences(interactions["user_id"], 0, len(lengths)) != lengths).sum()),
-        "items_out_of_place": _out_of_place(items.to_numpy(), interactions["item_id"].to_numpy()),
-    }
+    users, made_of = (interactions[name].to_numpy() for name in ("user_id", "item_id"))
+    due = np.bincount(users, minlength=len(lengths))
+    both = min(len(items), len(made_of))
     rules = [
-        SCHEMA_RULE,
-        none_of("one_row_a_user", "misnumbered_users"),
-        number("no_empty_sequence", "shortest_sequence", low=1),
-        column("item_ids_dense", "item_id", 1, _distinct(items.to_numpy())),
-        none_of("nothing_lost", "interactions_more_or_less"),
-        none_of("nothing_lost", "users_of_another_length"),
-        none_of("order_agrees", "items_out_of_place"),
-        number("evaluation_possible", "longest_sequence", low=SHORTEST_EVALUATED),
+        *none_of("schema", schema_faults=0),
+        *none_of(
+            "one_row_a_user",
+            misnumbered_users=int((sequences["user_id"] != pl.int_range(sequences.height, eager=True)).sum()),
+        ),
+        *number("no_empty_sequence", low=1, shortest_sequence=int(lengths.min()) if len(lengths) else 0),
+        # how many there are is also the largest number where there is no gap
+        column("item_ids_dense", items, 1, items.filter(items > 0).n_unique()),
+        *none_of(
+            "nothing_lost",
+            interactions_more_or_less=abs(len(items) - interactions.height),
+            users_of_another_length=int((due[: len(lengths)] != lengths).sum()),
+        ),
+        *none_of("order_agrees", items_out_of_place=int((items.to_numpy()[:both] != made_of[:both]).sum())),
+        *number("evaluation_possible", low=SHORTEST_EVALUATED, longest_sequence=int(lengths.max(initial=0))),
     ]
-    return validate("sequences", SEQUENCE_CHECKS, rules, numbers, rows=items.to_frame())
-
-
-def _distinct(items: np.ndarray) -> int:
-    """How many items there are; without a gap it is also the largest number."""
-    return len(np.unique(items[items > 0]))
-
-
-def _out_of_place(items: np.ndarray, expected: np.ndarray) -> int:
-    """Items that are not the interaction's in their place, as far as both go."""
-    both = min(len(items), len(expected))
-    return int((items[:both] != expected[:both]).sum())
+    return validate("sequences", SEQUENCE_CHECKS, rules)

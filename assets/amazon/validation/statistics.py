@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from assets.amazon.validation.rules import Check, Number, Validation, number, validate
+from assets.amazon.validation.rules import Check, Validation, number
+from assets.amazon.validation.suites import validate
 
 
 @dataclass(frozen=True)
@@ -60,42 +61,30 @@ def check_drift(current: Mapping[str, Any], previous: Mapping[str, Any] | None) 
 
     With nothing to compare with they pass and say so. A statistic that only one of the two has breaks its rule.
     """
-    first = previous is None
-    previous = current if previous is None else previous
-    numbers: dict[str, Number] = {}
+    before = current if previous is None else previous
     rules, notes = [], {}
+
+    def moved(*statistics: str) -> str:
+        pairs = ((name, before.get(name, "unknown"), current.get(name, "unknown")) for name in statistics)
+        return ", ".join(f"{name} from {_written(old)} to {_written(now)}" for name, old, now in pairs)
+
     for drift in DRIFTS:
+        changes = {}
         for name in drift.statistics:
-            change = f"{name}_change"
-            before, now = float(previous.get(name, "nan")), float(current.get(name, "nan"))
-            numbers[change] = _change(before, now, drift.measure)
-            rules.append(number(drift.check, change, -drift.limit, drift.limit))
-        notes[drift.check] = ", ".join(_from_to(name, previous, current) for name in drift.statistics)
-    numbers["days_gone_back"] = _days_back(previous.get("last_day"), current.get("last_day"))
-    rules.append(number("newest_day", "days_gone_back", high=0))
-    notes["newest_day"] = _from_to("last_day", previous, current)
-    if first:
+            old, now = (float(values.get(name, "nan")) for values in (before, current))
+            # what was nothing grows by no part of it: NaN, which no bound holds
+            unit = 1.0 if drift.measure == "absolute" or old == now else old or float("nan")
+            changes[f"{name}_change"] = (now - old) / unit
+        rules += number(drift.check, -drift.limit, drift.limit, **changes)
+        notes[drift.check] = moved(*drift.statistics)
+    days = [dt.date.fromisoformat(values["last_day"]) for values in (before, current) if "last_day" in values]
+    gone_back = (days[0] - days[1]).days if len(days) == 2 else float("nan")
+    rules += number("newest_day", high=0, days_gone_back=gone_back)
+    notes["newest_day"] = moved("last_day")
+    if previous is None:
         notes = dict.fromkeys(notes, "first materialisation: nothing to compare with")
-    return validate("dataset_statistics", DRIFT_CHECKS, rules, numbers, notes=notes)
+    return validate("dataset_statistics", DRIFT_CHECKS, rules, notes)
 
 
-def _change(before: float, now: float, measure: str) -> float:
-    """NaN, which no bound holds, where a part of nothing would have to be told."""
-    if measure == "absolute" or before == now:
-        return now - before
-    return (now - before) / before if before else float("nan")
-
-
-def _days_back(before: Any, now: Any) -> float:
-    if not isinstance(before, str) or not isinstance(now, str):
-        return float("nan")
-    return (dt.date.fromisoformat(before) - dt.date.fromisoformat(now)).days
-
-
-def _from_to(name: str, previous: Mapping[str, Any], current: Mapping[str, Any]) -> str:
-    before, now = (_written(values.get(name)) for values in (previous, current))
-    return f"{name} from {before} to {now}"
-
-
-def _written(value: Any) -> str:
-    return "unknown" if value is None else value if isinstance(value, str) else f"{value:,.4g}"
+def _written(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:,.4g}"

@@ -9,25 +9,34 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import settings
 
-from assets.amazon.download.sources import RawFile, SyntheticSource, fetch_metadata, fetch_reviews
+from assets.amazon.dataset import Dataset
+from assets.amazon.download.fetching import fetch
+from assets.amazon.download.sources import SyntheticSource
 from assets.amazon.interactions import Filters, Interactions, build_interactions
+from assets.amazon.reading.raw_files import Part, RawFile
 from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences
-from assets.amazon.splits import leave_one_out
+from assets.amazon.splits import LeaveOneOut, split_interactions
 
 WriteRaw = Callable[..., RawFile]
+
+# a busy machine is no failure
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture
 def write_raw(tmp_path: Path) -> WriteRaw:
     """Write dicts (as JSON) and strings (as they are) as the lines of a gzipped raw file."""
 
-    def write(rows: Sequence[dict[str, Any] | str], name: str = "raw.json.gz") -> RawFile:
+    def write(rows: Sequence[dict[str, Any] | str], name: str = "raw.json.gz", part: Part = "reviews") -> RawFile:
         path = tmp_path / name
         lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
         path.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode()))
-        return RawFile(path=path, bytes=path.stat().st_size, sha256="", origin=str(path), synthetic=False)
+        size = path.stat().st_size
+        return RawFile(part=part, path=path, bytes=size, sha256="", origin=str(path), synthetic=False)
 
     return write
 
@@ -38,7 +47,7 @@ class Domain:
     metadata: RawFile
     interactions: Interactions
     sequences: pl.DataFrame
-    splits: pl.DataFrame
+    dataset: Dataset
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +55,9 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Domain:
     """A synthetic domain of 300 users and 120 items, from raw files to splits."""
     folder = tmp_path_factory.mktemp("raw")
     source = SyntheticSource(users=300, items=120, seed=5)
-    reviews, metadata = fetch_reviews(source, folder, str), fetch_metadata(source, folder, str)
-    interactions = build_interactions(read_reviews(reviews)[0], Filters())
+    reviews, metadata = fetch(source, "reviews", folder, str), fetch(source, "metadata", folder, str)
+    read, report = read_reviews(reviews)
+    interactions = build_interactions(read, Filters(), report)
     sequences = build_sequences(interactions.interactions)
-    return Domain(reviews, metadata, interactions, sequences, leave_one_out(sequences))
+    dataset = split_interactions(interactions, sequences, LeaveOneOut(), Filters())
+    return Domain(reviews, metadata, interactions, sequences, dataset)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from assets.amazon.interactions import Filters, Interactions, build_interactions
+from assets.amazon.reading.quarantine import ReadReport
 from assets.amazon.synthetic import Warts, write_synthetic
 from assets.amazon.ties import tie_hash
 
@@ -39,7 +40,7 @@ some_filters = st.builds(
     core=st.sampled_from(["fixed_point", "once"]),
     as_of=st.sampled_from([None, dt.date(1970, 1, 3), dt.date(1970, 1, 4)]),
     order=st.sampled_from(["time", "file"]),
-)
+) | st.builds(Filters, minimum_user_interactions=st.integers(1, 3), ties=st.just("asin"))
 
 
 def reviews(*rows: Row) -> pl.DataFrame:
@@ -164,7 +165,8 @@ def slow_order(placed: list[tuple], filters: Filters) -> list[tuple]:
         key = (row[0], row[1], row[3])
         if key not in kept or (filters.order == "time" and row[2] > kept[key][2]):
             kept[key] = row
-    ordered = sorted(kept.values(), key=by_time if filters.order == "time" else lambda row: (row[0], row[4]))
+    orders = {"file": lambda row: (row[0], row[4]), "hash": by_time, "asin": lambda row: (row[0], row[3], row[1])}
+    ordered = sorted(kept.values(), key=orders["file" if filters.order == "file" else filters.ties])
     if filters.duplicates == "first":
         pairs: dict[tuple[str, str], tuple] = {}
         for row in ordered:
@@ -262,6 +264,25 @@ def test_ties_follow_neither_file_nor_ids() -> None:
     assert abs(ascending - 420) < 100
 
 
+def test_ties_by_asin_are_the_published_order() -> None:
+    """By user, time and ASIN; what is not tied stays where the hash has it."""
+    rows = [(f"U{user}", f"I{item * 7 % 10}", 5.0, item // 3 * DAY) for user in range(5) for item in range(10)]
+    by_asin = raw_rows(build_interactions(reviews(*rows), ANY.model_copy(update={"ties": "asin"})))
+    assert by_asin == sorted(rows, key=lambda row: (row[0], row[3], row[1]))
+    by_hash = raw_rows(build_interactions(reviews(*rows), ANY))
+    assert by_hash != by_asin
+    assert [(row[0], row[3]) for row in by_hash] == [(row[0], row[3]) for row in by_asin]
+
+
+def test_what_became_of_the_raw_reviews_is_told() -> None:
+    rows = reviews(("U", "a", 5.0, 1), ("U", "b", 2.0, 1))
+    report = ReadReport(rows=7, bad_rows={"not a JSON object": 5}, quarantine=pl.DataFrame())
+    told, plain = build_interactions(rows, ANY, report), build_interactions(rows, ANY)
+    assert (told.lines, told.quarantined) == (7, {"not a JSON object": 5})
+    assert (plain.lines, plain.quarantined) == (2, {})
+    assert told.steps == plain.steps
+
+
 def test_ties_keep_their_order_when_others_come_or_go() -> None:
     """The hash is of the raw ids: neither another filter nor a later day's newcomers change what was there before."""
     early = [(f"U{user}", f"I{item}", 3.0 + item % 3, 0) for user in range(20) for item in range(8)]
@@ -303,6 +324,8 @@ def test_nothing_left_names_the_filter_and_the_remedy(rows: list[Row], filters: 
         {"duplicates": "last"},
         {"core": "twice"},
         {"order": "asin"},
+        {"ties": "file"},
+        {"ties": "asin", "order": "file"},
         {"as_of": "yesterday"},
         {"as_of": 20180926},
         {"minimum_item_interactions": True},
@@ -336,8 +359,8 @@ from assets.amazon.interactions import Filters, build_interactions
 from assets.amazon.reading.metadata import read_metadata
 from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences
-from assets.amazon.download.sources import RawFile
-from assets.amazon.splits import GlobalTemporal, LeaveOneOut, data_version, split_interactions
+from assets.amazon.reading.raw_files import RawFile
+from assets.amazon.splits import GlobalTemporal, LeaveOneOut, split_interactions
 from assets.amazon.text import item_texts
 
 folder, threads, shuffle = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -364,24 +387,25 @@ for name, filters in {
     built = build_interactions(reviews, filters)
     sequences = build_sequences(built.interactions)
     tables = {"interactions": built.interactions, "users": built.users, "items": built.items, "sequences": sequences}
-    tables["leave_one_out"] = split_interactions(built.interactions, sequences, LeaveOneOut())
+    dataset = split_interactions(built, sequences, LeaveOneOut(), filters)
+    tables["leave_one_out"] = dataset.splits
     if name != "file":
-        tables["temporal"] = split_interactions(built.interactions, sequences, GlobalTemporal())
+        tables["temporal"] = split_interactions(built, sequences, GlobalTemporal(), filters).splits
     for table, frame in tables.items():
         frame.write_parquet(folder / f"{name}_{table}.parquet")
-    print(name, data_version(tables["leave_one_out"]))
+    print(name, dataset.version)
 
 
-def raw(name):
-    path = folder.parent / name
-    return RawFile(path=path, bytes=path.stat().st_size, sha256="", origin="", synthetic=True)
+def raw(part):
+    path = folder.parent / f"{part}.json.gz"
+    return RawFile(part=part, path=path, bytes=path.stat().st_size, sha256="", origin="", synthetic=True)
 
 
 if not shuffle:
     json_lines.BATCH_BYTES = 1 << 20
-    assert len(list(json_lines.line_batches(folder.parent / "reviews.json.gz"))) > 3
-    read, report = read_reviews(raw("reviews.json.gz"))
-    metadata, metadata_report = read_metadata(raw("metadata.json.gz"))
+    assert len(list(json_lines.quick_batches(folder.parent / "reviews.json.gz"))) > 3
+    read, report = read_reviews(raw("reviews"))
+    metadata, metadata_report = read_metadata(raw("metadata"))
     texts = item_texts(metadata, build_interactions(read, Filters()).items)
     tables = {"reviews": read, "quarantine": report.quarantine, "metadata": metadata, "item_texts": texts}
     tables["metadata_quarantine"] = metadata_report.quarantine

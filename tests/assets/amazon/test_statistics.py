@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from assets.amazon.splits import SPLIT_TYPE
+from assets.amazon.dataset import SPLIT_TYPE, Dataset
 from assets.amazon.statistics import dataset_statistics
 from evaluation.report.data_section import STATISTICS
 
@@ -27,11 +27,20 @@ def by_hand() -> dict[str, Any]:
         (2, 1, 3.0, DAY),
     ]
     splits = [("train", 0, [1], 2), ("validation", 0, [1, 2], 1), ("test", 0, [1, 2, 1], 3)]
-    return dataset_statistics(
-        pl.DataFrame(rows, schema=INTERACTIONS, orient="row"),
-        pl.DataFrame(splits, schema=SPLITS, orient="row"),
-        cuts=(3599, 39 * DAY),
+    return described(rows, splits, kind="temporal", cuts=(3599, 39 * DAY))
+
+
+def described(rows: list[tuple], splits: list[tuple], **fields: Any) -> dict[str, Any]:
+    """The statistics of these interactions and of this split of theirs."""
+    table = pl.DataFrame(rows, schema=INTERACTIONS, orient="row")
+    users, items = sorted(set(table["user_id"])), sorted(set(table["item_id"]))
+    dataset = Dataset(
+        **({"kind": "leave_one_out"} | fields),
+        splits=pl.DataFrame(splits, schema=SPLITS, orient="row"),
+        users=pl.DataFrame({"user_id": users, "reviewer_id": map(str, users)}),
+        items=pl.DataFrame({"item_id": items, "asin": map(str, items)}),
     )
+    return dataset_statistics(table, dataset)
 
 
 def test_sizes_and_histories(by_hand: dict[str, Any]) -> None:
@@ -51,6 +60,16 @@ def test_ties_days_and_repeats(by_hand: dict[str, Any]) -> None:
     assert by_hand["tied_share"] == pytest.approx(1 / 3)
     assert by_hand["same_day_share"] == pytest.approx(2 / 3)
     assert by_hand["repeat_share"] == pytest.approx(1 / 6)
+
+
+def test_the_share_of_test_targets_of_the_validation_targets_day() -> None:
+    """User 0's are of one day, user 1's are 10 s apart but of two days, user 2 has no validation target."""
+    times = {0: [0, 9 * DAY, 9 * DAY + 5], 1: [0, 2 * DAY - 5, 2 * DAY + 5], 2: [0, 0]}
+    rows = [(user, place + 1, 5.0, time) for user, all_times in times.items() for place, time in enumerate(all_times)]
+    test = [("test", 0, [1, 2], 3), ("test", 1, [1, 2], 3), ("test", 2, [1], 2)]
+    splits = [("validation", 0, [1], 2), ("validation", 1, [1], 2), *test]
+    assert described(rows, splits)["test_on_validation_day_share"] == 1 / 2
+    assert described(rows, test)["test_on_validation_day_share"] == 0.0
 
 
 def test_popularity(by_hand: dict[str, Any]) -> None:
@@ -74,9 +93,7 @@ def test_time_and_ratings(by_hand: dict[str, Any]) -> None:
 def test_months_without_an_interaction_are_there_too() -> None:
     rows = [(0, 1, 5.0, 0), (0, 2, 5.0, 70 * DAY)]
     splits = [("train", 0, [1], 2)]
-    statistics = dataset_statistics(
-        pl.DataFrame(rows, schema=INTERACTIONS, orient="row"), pl.DataFrame(splits, schema=SPLITS, orient="row")
-    )
+    statistics = described(rows, splits)
     assert statistics["interactions_a_month"] == {"1970-01": 1, "1970-02": 0, "1970-03": 1}
     assert "test_from" not in statistics
 
@@ -90,11 +107,12 @@ def test_the_split(by_hand: dict[str, Any]) -> None:
 
 def test_every_single_value_has_a_name_for_readers(by_hand: dict[str, Any]) -> None:
     named = {name for group in STATISTICS.values() for name in group}
-    assert {name for name, value in by_hand.items() if not isinstance(value, dict)} == named
+    of_texts = {"share_of_items_with_text"}
+    assert {name for name, value in by_hand.items() if not isinstance(value, dict)} | of_texts == named
 
 
 def test_on_a_synthetic_domain(domain) -> None:
-    statistics = dataset_statistics(domain.interactions.interactions, domain.splits)
+    statistics = dataset_statistics(domain.interactions.interactions, domain.dataset)
     assert json.loads(json.dumps(statistics)) == statistics
     assert sum(statistics["history_length_histogram"].values()) == statistics["users"]
     for name in ("interactions_a_month", "rating_histogram"):

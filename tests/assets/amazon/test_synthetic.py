@@ -1,8 +1,10 @@
 import gzip
+import hashlib
+import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -13,13 +15,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets.amazon.download.sources import RawFile, SyntheticSource, fetch_metadata, fetch_reviews
+from assets.amazon.download.fetching import fetch
+from assets.amazon.download.sources import SyntheticSource
 from assets.amazon.interactions import Filters, Interactions, build_interactions
 from assets.amazon.reading.metadata import read_metadata
+from assets.amazon.reading.raw_files import RawFile
 from assets.amazon.reading.reviews import read_reviews
 from assets.amazon.sequences import build_sequences
-from assets.amazon.synthetic import Truth, Warts, review_lines, truth_path, write_synthetic
-from assets.amazon.synthetic.world import ZIPF_EXPONENT, ZIPF_SHIFT, open_shop
+from assets.amazon.synthetic import Truth, Warts, truth_path, write_synthetic
+from assets.amazon.synthetic import reviews as review_lines
+from assets.amazon.synthetic.products import RUN, name_products
+from assets.amazon.synthetic.purchases import ZIPF_EXPONENT, ZIPF_SHIFT, open_shop
 
 KEYS = (
     *("image", "overall", "vote", "verified", "reviewTime", "reviewerID", "asin", "style"),
@@ -38,6 +44,7 @@ MANY_BAD = Warts(
     not_utf8=0.002,
     bad_products=0.05,
 )
+SAMPLE = "4e1fa74166a219be932f2c1b46ce1ee8b54406c5e8a1e3dfe3b7864b62975ecc"
 NONE = Warts(**dict.fromkeys(Warts.model_fields, 0.0))
 
 
@@ -65,14 +72,18 @@ def make(folder: Path, users: int, items: int, seed: int, warts: Warts | None = 
     lines = unpack(reviews).removesuffix("\n").split("\n")
     return Made(
         *(
-            RawFile(path=path, bytes=path.stat().st_size, sha256="", origin="", synthetic=True)
-            for path in (reviews, metadata)
+            RawFile(part=part, path=path, bytes=path.stat().st_size, sha256="", origin="", synthetic=True)
+            for part, path in (("reviews", reviews), ("metadata", metadata))
         ),
         lines=lines,
         rows=[json.loads(line) for line in lines if verdict(line) == ""],
         products=[json.loads(line) for line in unpack(metadata).splitlines() if is_product(line)],
         truth=truth,
     )
+
+
+def reasons(truth: Truth) -> dict[str, int]:
+    return dict(Counter(bad.reason for bad in truth.bad_lines))
 
 
 def verdict(line: str) -> str:
@@ -147,7 +158,7 @@ def test_size_is_that_of_the_real_files(sample: Made) -> None:
 def test_bad_lines_are_where_the_sidecar_says(damaged: Made) -> None:
     found = {number: verdict(line) for number, line in enumerate(damaged.lines, start=1) if verdict(line)}
     expected = {"not a JSON object": ("no JSON", "no object"), "not UTF-8 text": ("no UTF-8",)}
-    for reason in damaged.truth.bad_reasons:
+    for reason in reasons(damaged.truth):
         expected.setdefault(reason, ("range",) if "from" in reason else ("field",))
     planted = {bad.line: bad.reason for bad in damaged.truth.bad_lines}
     for number, what in found.items():
@@ -164,8 +175,8 @@ def test_reading_quarantines_exactly_the_planted_lines(damaged: Made) -> None:
     reviews, report = read_reviews(damaged.raw)
     planted = [(bad.line, bad.reason) for bad in damaged.truth.bad_lines]
     assert report.quarantine.select("line_number", "reason").rows() == planted
-    assert report.bad_rows == damaged.truth.bad_reasons
-    assert len(damaged.truth.bad_reasons) == 11
+    assert report.bad_rows == reasons(damaged.truth)
+    assert len(reasons(damaged.truth)) == 11
     assert report.rows == damaged.truth.lines - damaged.truth.blank_lines
     # a literal in Python's notation is mended, not quarantined
     assert reviews.height == damaged.truth.reviews + damaged.truth.loose_lines
@@ -173,14 +184,15 @@ def test_reading_quarantines_exactly_the_planted_lines(damaged: Made) -> None:
 
 
 def test_kinds_of_a_wart_have_even_parts(damaged: Made) -> None:
-    assert len(damaged.truth.bad_kinds) == 19
+    found = Counter(bad.kind for bad in damaged.truth.bad_lines)
+    assert len(found) == 19
     purchases = damaged.truth.reviews - sum(
         damaged.truth.planted[wart] for wart in ("repeat_purchases", "exact_duplicates")
     )
     assert len(damaged.truth.bad_lines) == round(0.022 * purchases)
-    assert abs(damaged.truth.bad_kinds["Latin-1"] - 0.002 * purchases) <= 1
+    assert abs(found["Latin-1"] - 0.002 * purchases) <= 1
     for kind, kinds in (("HTML", 4), ("no asin", 5), ("asin a list", 4), ("overall 7", 2), ("milliseconds", 3)):
-        assert abs(damaged.truth.bad_kinds[kind] - 0.004 * purchases / kinds) <= 1
+        assert abs(found[kind] - 0.004 * purchases / kinds) <= 1
 
 
 def test_by_default_one_line_in_two_thousand_is_bad(sample: Made, tmp_path: Path) -> None:
@@ -274,16 +286,53 @@ def test_shares_that_make_no_sense_are_refused(wart: str, share: float) -> None:
         Warts(**{wart: share})
 
 
-def test_titles_and_reviews_tell_the_category(sample: Made) -> None:
+def test_the_samples_purchases_are_those_of_version_2(sample: Made) -> None:
+    """Whatever the words: (reviewer, asin, time, rating) of all good lines, sorted."""
+    reviews, _ = read_reviews(sample.raw)
+    rows = "\n".join(f"{user} {asin} {time} {rating:g}" for user, asin, rating, time in sorted(reviews.rows()))
+    assert hashlib.sha256(rows.encode()).hexdigest() == SAMPLE
+
+
+def test_reviews_tell_the_thing(sample: Made) -> None:
     cleaned, _ = read_metadata(sample.metadata)
-    titled = cleaned.filter(pl.col("title") != "")
-    assert titled.select(pl.col("title").str.contains(pl.col("category").list.last(), literal=True).all()).item()
     assert cleaned["category"].list.get(1).n_unique() == 1200 // 40
     things = dict(cleaned.select("asin", pl.col("category").list.last().str.to_lowercase()).iter_rows())
-    told = [things[row["asin"]] in row.get("reviewText", "") for row in sample.rows if row["asin"] in things]
-    assert np.mean(told) > 0.6
-    words = Counter(word for row in sample.rows for word in re.findall(r"\w+", row.get("reviewText", "")))
-    assert len(words) > 1000
+    texts = [(row["asin"], row["reviewText"]) for row in sample.rows if "reviewText" in row]
+    assert all(things[asin] in text for asin, text in texts if asin in things)
+    assert len({word for _, text in texts for word in re.findall(r"\w+", text)}) > 500
+
+
+def test_titles_share_words_as_purchases_follow_each_other(sample: Made) -> None:
+    """The part of two titles' words that both have: of an item and what followed it most, of a category, of any two."""
+    cleaned, _ = read_metadata(sample.metadata)
+    titled = cleaned.filter(pl.col("title") != "")
+    titles = {asin: set(re.findall(r"\w+", title)) for asin, title in titled.select("asin", "title").iter_rows()}
+    shelves = dict(titled.select("asin", pl.col("category").list.head(2)).iter_rows())
+    bought = sorted((row["reviewerID"], row["unixReviewTime"], row["asin"]) for row in sample.rows)
+    follows: dict[str, Counter[str]] = {}
+    for (user, _, item), (next_user, _, successor) in pairwise(bought):
+        if user == next_user and {item, successor} <= titles.keys():
+            follows.setdefault(item, Counter())[successor] += 1
+
+    def shared(pairs: Iterable[tuple[str, str]]) -> float:
+        parts = [len(titles[one] & titles[other]) / len(titles[one] | titles[other]) for one, other in pairs]
+        return float(np.mean(parts))
+
+    of_two = list(itertools.combinations(titles, 2))
+    of_a_category = [pair for pair in of_two if shelves[pair[0]] == shelves[pair[1]]]
+    often = {item: after.most_common(1)[0] for item, after in follows.items()}
+    followed = [(item, successor) for item, (successor, times) in often.items() if times >= 5]
+    assert len(followed) > 300
+    assert shared(followed) > 1.2 * shared(of_a_category) > 1.2 * 1.5 * shared(of_two[::50])
+
+
+def test_a_line_runs_along_the_ring_of_successors() -> None:
+    shop = open_shop(np.random.default_rng(0), items=400, rare_share=0.05)
+    named = name_products(np.random.default_rng(1), shop).with_columns(category=shop.category)
+    same_line = named["line"] == named["line"].gather(shop.successors[:, 0])
+    assert same_line.mean() == pytest.approx((RUN - 1) / RUN, abs=0.1)
+    words = named.group_by("category").agg(pl.col("range", "department").n_unique())
+    assert words.select("range", "department").unique().rows() == [(1, 1)]
 
 
 def test_histories_are_short_with_a_tail(sample: Made, five_core: Interactions) -> None:
@@ -430,8 +479,8 @@ def test_sizes_that_make_no_world_are_refused(users: int, items: int, seed: int,
 def test_small_worlds_survive_their_filters(tmp_path: Path) -> None:
     """The smallest that a domain may ask for, made as a source makes it."""
     source = SyntheticSource(users=50, items=20, seed=0)
-    built = build_interactions(read_reviews(fetch_reviews(source, tmp_path, str))[0], Filters())
+    built = build_interactions(read_reviews(fetch(source, "reviews", tmp_path, str))[0], Filters())
     assert built.users.height > 30
     assert built.items.height > 10
-    assert fetch_metadata(source, tmp_path, str).bytes > 0
+    assert fetch(source, "metadata", tmp_path, str).bytes > 0
     assert truth_path(tmp_path / "reviews.json.gz").exists()

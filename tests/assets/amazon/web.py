@@ -42,6 +42,7 @@ class Exchange:
         for name, value in headers.items():
             if value is not None:
                 self.handler.send_header(name, str(value))
+        self.handler.send_header("Connection", "close")  # as the server does, and the client asks for
         self.handler.end_headers()
         self.request.sent = len(body)
         self.handler.wfile.write(body)

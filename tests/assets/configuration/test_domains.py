@@ -1,30 +1,33 @@
-"""Domains: shipped and the user's own."""
+"""Domains: shipped and the user's own, and what is laid over them."""
 
 import datetime as dt
 from pathlib import Path
 
 import pytest
 
-from assets.configuration.domains import VARIABLE, find_domain, load_domains
+from assets.configuration.domains import Domain, find_domain, load_domains
+from orchestration.definitions import DOMAINS
 
 
-def own(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
+def own(folder: Path, text: str) -> dict[str, Domain]:
+    """The shipped domains and those of a file with this text."""
     path = folder / "mine.yaml"
     path.write_text(text)
-    monkeypatch.setenv(VARIABLE, str(path))
+    return load_domains([DOMAINS, path])
 
 
 def test_the_shipped_domains() -> None:
-    domains = load_domains()
+    domains = load_domains([DOMAINS])
     assert list(domains) == ["sample", "cloth", "movie", "music", "sport"]
     assert [name for name, domain in domains.items() if domain.synthetic] == ["sample"]
     paper = domains["cloth"].filters
     assert (paper.minimum_rating, paper.minimum_user_interactions, paper.minimum_item_interactions) == (3, 5, 20)
 
 
-def test_paths_are_relative_to_the_yaml_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    own(monkeypatch, tmp_path, "beauty: {title: B, source: {kind: local, reviews: data/b.json.gz, metadata: /m.gz}}")
-    source = find_domain("beauty").source
+def test_paths_are_relative_to_the_yaml_file(tmp_path: Path) -> None:
+    source = own(tmp_path, "beauty: {title: B, source: {kind: local, reviews: data/b.json.gz, metadata: /m.gz}}")[
+        "beauty"
+    ].source
     assert source.kind == "local"
     assert (source.reviews, source.metadata) == (tmp_path / "data/b.json.gz", Path("/m.gz"))
 
@@ -89,42 +92,46 @@ def test_paths_are_relative_to_the_yaml_file(monkeypatch: pytest.MonkeyPatch, tm
             "a: {title: A, SOURCE, filters: {minimum_rating: 3, core: once, minimum_rating: 5}}",
             r"mine\.yaml .*`minimum_rating` is written twice, in line 1: keep one",
         ),
-        ("sample: {title: B, source: {kind: local, reviews: a}}", "name of a shipped domain"),
+        ("sample: {title: B, source: {kind: local, reviews: a}}", "name of another domain"),
         ("- beauty", "must map a domain's name"),
         ("beauty: [", "can't be read as a YAML file"),
     ],
 )
-def test_a_bad_domain_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, message: str) -> None:
-    own(monkeypatch, tmp_path, text.replace("SOURCE", "source: {kind: local, reviews: a}"))
+def test_a_bad_domain_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        load_domains()
+        own(tmp_path, text.replace("SOURCE", "source: {kind: local, reviews: a}"))
     assert str(tmp_path / "mine.yaml") in str(caught.value)
 
 
-def test_a_day_may_be_written_plainly_or_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_day_may_be_written_plainly_or_as_text(tmp_path: Path) -> None:
     for day in ("2018-09-26", "'2018-09-26'"):
         text = f"a: {{title: 2018-01-01, source: {{kind: local, reviews: a}}, filters: {{as_of: {day}}}}}"
-        own(monkeypatch, tmp_path, text)
-        domain = find_domain("a")
+        domain = own(tmp_path, text)["a"]
         assert (domain.filters.as_of, domain.title) == (dt.date(2018, 9, 26), "2018-01-01")
 
 
-def test_an_anchor_may_be_taken_up_and_added_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_anchor_may_be_taken_up_and_added_to(tmp_path: Path) -> None:
     """What is merged in and then written anew is not written twice."""
     first = "a: &a {title: A, source: {kind: local, reviews: a}, filters: {core: once}}"
-    own(monkeypatch, tmp_path, f"{first}\nb: {{<<: *a, title: B}}\nc: {{<<: *a, title: C}}")
-    assert [(find_domain(name).title, find_domain(name).filters.core) for name in "bc"] == [
-        ("B", "once"),
-        ("C", "once"),
-    ]
+    domains = own(tmp_path, f"{first}\nb: {{<<: *a, title: B}}\nc: {{<<: *a, title: C}}")
+    assert [(domains[name].title, domains[name].filters.core) for name in "bc"] == [("B", "once"), ("C", "once")]
 
 
 def test_an_unknown_domain_lists_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"no domain 'garden'.*sample, cloth, movie, music, sport"):
-        find_domain("garden")
+        find_domain(load_domains([DOMAINS]), "garden")
 
 
-def test_a_missing_file_of_domains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "none.yaml"))
-    with pytest.raises(ValueError, match="no such file"):
-        load_domains()
+def test_overrides_are_laid_over_and_checked() -> None:
+    domains = load_domains([DOMAINS])
+    changed = find_domain(domains, "sample", {"filters": {"as_of": "2018-09-26"}})
+    assert changed.filters.as_of == dt.date(2018, 9, 26)
+    assert changed.filters.minimum_rating == domains["sample"].filters.minimum_rating
+    assert changed.source == domains["sample"].source
+    with pytest.raises(ValueError, match=r"overrides of domain 'sample': filters\.minimum_rating: .*less than"):
+        find_domain(domains, "sample", {"filters": {"minimum_rating": 9}})
+
+
+def test_a_missing_file_of_domains(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no file of domains"):
+        load_domains([DOMAINS, tmp_path / "none.yaml"])

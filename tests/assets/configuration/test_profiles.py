@@ -1,22 +1,37 @@
 """Every shipped profile loads, and a bad value is refused in words that name it."""
 
+import dataclasses
+import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
+import yaml
+from pydantic import BaseModel
 from transformers import LlamaConfig, LlamaModel
 
 from assets.configuration.domains import load_domains
-from assets.configuration.profiles import SHIPPED, load_profile, profile_names
-from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
+from assets.configuration.profiles import Profile
+from assets.configuration.profiles import load_profile as load
+from models.baselines import declared
+from models.slmrec.recommender import PROMPT, LLMRecommender, LLMRecommenderConfig
+from orchestration.definitions import DOMAINS, PROFILES, profile_files
+
+DOCS = Path(__file__).parents[3] / "docs" / "profiles.md"
+
+
+def load_profile(name: str, domain: str | None = None, overrides: dict | None = None) -> Profile:
+    """A shipped profile."""
+    return load(PROFILES / f"{name}.yaml", domain, overrides)
 
 
 def test_the_shipped_profiles_are_the_documented_four() -> None:
-    assert profile_names() == ["cpu", "gpu", "paper", "sample"]
+    assert [path.stem for path in profile_files()] == ["cpu", "gpu", "paper", "sample"]
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu", "paper", "sample"])
-@pytest.mark.parametrize("domain", [None, *load_domains()])
+@pytest.mark.parametrize("domain", [None, *load_domains([DOMAINS])])
 def test_every_profile_loads_for_every_domain(name: str, domain: str | None) -> None:
     assert load_profile(name, domain).name == name
 
@@ -51,7 +66,7 @@ def test_the_paper_profile_runs_on_the_meta_device() -> None:
     for name, model in (("E4SRec", e4srec), ("teacher", profile.teacher.model), ("student", profile.student.model)):
         with torch.device("meta"):
             decoder = LlamaModel(LlamaConfig(num_hidden_layers=model.layers))
-            width, item_width = decoder.config.hidden_size, profile.sasrec.model.d
+            width, item_width = decoder.config.hidden_size, profile.baselines.sasrec.model.d
             recommender = LLMRecommender(
                 model, decoder, torch.zeros(50, width), torch.zeros(9, width), torch.zeros(23_000, item_width)
             )
@@ -67,6 +82,12 @@ def test_the_paper_profile_runs_on_the_meta_device() -> None:
     assert billions["student"] < billions["teacher"] < billions["E4SRec"]
 
 
+def test_the_sample_profile_has_room_for_the_prompt_in_any_words() -> None:
+    profile = load_profile("sample")
+    in_bytes = 1 + len(PROMPT.encode())  # the start token, and a tokenizer that has learnt no merge
+    assert in_bytes + profile.teacher.model.max_items <= profile.backbone.context
+
+
 def test_the_launchpads_overrides_win() -> None:
     overrides = {"student": {"training": {"learning_rate": 0.5}}, "seed": 3}
     profile = load_profile("paper", "cloth", overrides)
@@ -77,7 +98,7 @@ def test_the_launchpads_overrides_win() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"sasrec": {"model": {"dropout": 1.5}}}, r"sasrec\.model.*dropout.*1\.5"),
+        ({"baselines": {"sasrec": {"model": {"dropout": 1.5}}}}, r"baselines\.sasrec\.model.*dropout.*1\.5"),
         ({"student": {"model": {"layers": 3}}}, "3 student layers don't both divide into 4 blocks"),
         ({"student": {"model": {"layers": 12}}}, "the student has 12 layers and its teacher 8"),
         ({"teacher": {"model": {"layers": 12}}}, "the teacher wants 12 layers of a backbone of 8"),
@@ -86,7 +107,8 @@ def test_the_launchpads_overrides_win() -> None:
         ({"studies": {"depths": [0, 2]}}, r"depths must be different numbers, each at least 1, not \(0, 2\)"),
         ({"studies": {"depths": [2, 9]}}, "depth_study wants 9 layers of a backbone of 8"),
         ({"studies": {"seeds": [-1]}}, "seeds must be different numbers, each at least 0"),
-        ({"sasrec": {"modle": {}}}, r"sasrec\.modle"),
+        ({"baselines": {"sasrec": {"modle": {}}}}, r"baselines\.sasrec\.modle"),
+        ({"baselines": {"sasrex": {}}}, r"baselines\.sasrex: there is no such setting here; there are .*sasrec"),
         ({"evaluation": {"candidates": 0}}, r"evaluation\.candidates"),
         ({"seed": "soon"}, "seed"),
     ],
@@ -94,7 +116,7 @@ def test_the_launchpads_overrides_win() -> None:
 def test_a_bad_value_is_named(overrides: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load_profile("sample", None, overrides)
-    assert str(SHIPPED / "sample.yaml") in str(caught.value)
+    assert str(PROFILES / "sample.yaml") in str(caught.value)
 
 
 def test_a_student_without_teacher_may_read_other_histories() -> None:
@@ -108,22 +130,56 @@ def test_a_student_without_teacher_may_read_other_histories() -> None:
             load_profile("sample", None, overrides)
 
 
-def test_an_unknown_profile_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no profile 'huge'.*cpu, gpu, paper, sample"):
-        load_profile("huge")
-
-
 def test_a_profile_of_ones_own(tmp_path: Path) -> None:
     own = tmp_path / "mine.yaml"
-    own.write_text((SHIPPED / "sample.yaml").read_text().replace("seed: 0", "seed: 9"))
-    assert load_profile(str(own)).seed == 9
-    with pytest.raises(ValueError, match="no profile file"):
-        load_profile(str(tmp_path / "other.yaml"))
+    own.write_text((PROFILES / "sample.yaml").read_text().replace("seed: 0", "seed: 9"))
+    assert (load(own).seed, load(own).name) == (9, "mine")
 
 
-@pytest.mark.parametrize("text", ["- a\n- list\n", "sasrec: [unclosed\n"])
+def test_the_settings_of_a_recommender_are_its_block() -> None:
+    profile = load_profile("sample")
+    assert profile.settings_of("sasrec") == profile.baselines.sasrec
+    assert profile.settings_of("student") == profile.student
+    assert profile.settings_of("popularity") == declared()["popularity"].settings(), (
+        "a block of defaults may be left out"
+    )
+
+
+@pytest.mark.parametrize("text", ["- a\n- list\n", "baselines: [unclosed\n"])
 def test_a_file_that_is_no_profile(tmp_path: Path, text: str) -> None:
     own = tmp_path / "mine.yaml"
     own.write_text(text)
     with pytest.raises(ValueError, match=r"mine\.yaml"):
-        load_profile(str(own))
+        load(own)
+
+
+def keys_of(settings: object) -> set[str]:
+    """Every key of a block and of the blocks in it."""
+    if isinstance(settings, type) and issubclass(settings, BaseModel):
+        fields = {name: field.annotation for name, field in settings.model_fields.items()}
+    elif isinstance(settings, type) and dataclasses.is_dataclass(settings):
+        fields = get_type_hints(settings)
+    else:  # a union, such as `TrainingConfig | None`, or a plain type
+        return set().union(*map(keys_of, get_args(settings)))
+    return set(fields).union(*map(keys_of, fields.values()))
+
+
+def test_the_docs_name_every_key_of_a_profile() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    code = " ".join(re.findall(r"`[^`]+`|```yaml.*?```", text, flags=re.DOTALL))
+    keys = keys_of(Profile) - {"name"}  # that of the file
+    assert {"loss_precision", "sampling", "lambda_ms", "rank", "revision", "depths"} < keys
+    assert {key for key in keys if not re.search(rf"\b{key}\b", code)} == set()
+
+
+def test_the_docs_example_is_a_profile(tmp_path: Path) -> None:
+    example = re.search(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL).group(1)
+    path = tmp_path / "example.yaml"
+    path.write_text(example, encoding="utf-8")
+    profile = load(path, "cloth")
+    assert set(yaml.safe_load(example)) == {*Profile.model_fields, "domains"} - {"name"}
+    assert set(yaml.safe_load(example)["baselines"]) == set(declared())
+    for part in ("popularity", "item_knn", "successor_graph"):
+        assert profile.settings_of(part) == declared()[part].settings(), "the values shown are the defaults"
+    for part in ("validation", "evaluation", "studies"):
+        assert getattr(profile, part) == type(getattr(profile, part))()

@@ -2,6 +2,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -16,9 +17,9 @@ from dagster import (
 )
 
 from assets.registry.runs import MLflowTracking, TrackedRun, flatten, training_metrics
-from assets.registry.store import connect, ensure_experiment
+from assets.registry.store import connect, ensure_experiment, model_url
 from assets.workspace import home
-from assets.workspace.provenance import Checkpoint, Provenance
+from assets.workspace.checkpoints import RegisteredVersion
 
 ROOT = Path(__file__).parents[3]
 DOMAINS = StaticPartitionsDefinition(["cloth", "movie"])
@@ -72,6 +73,7 @@ def test_a_materialisation_is_one_finished_run_with_links_both_ways(client):
     (materialization,) = result.asset_materializations_for_node("student")
     assert materialization.metadata["mlflow_run"].value == (
         f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        "?workflowType=machine_learning"
     )
 
 
@@ -162,11 +164,11 @@ def test_an_interruption_is_no_failure(client):
     assert [run.info.status for run in runs(client, "interrupted")] == ["KILLED"]
 
 
-def test_a_history_becomes_curves(client, tracked):
-    history = [{"step": step, "loss": 10.0 / step} for step in range(1, 1201)]
-    history[-1]["ndcg_at_10"] = 0.125
-    history[2]["loss"] = float("nan")
-    tracked.log_history(history)
+def test_a_curve_is_logged_without_what_is_not_finite(client, tracked):
+    curve = [{"step": step, "loss": 10.0 / step} for step in range(1, 1201)]
+    curve[-1]["ndcg_at_10"] = 0.125
+    curve[2]["loss"] = float("nan")
+    tracked.log_curve(curve)
     tracked.flush()
     losses = {point.step: point.value for point in client.get_metric_history(tracked.run_id, "train/loss")}
     assert losses == {step: 10.0 / step for step in range(1, 1201) if step != 3}
@@ -174,11 +176,34 @@ def test_a_history_becomes_curves(client, tracked):
     assert (ndcg.step, ndcg.value) == (1200, 0.125)
 
 
+def test_the_curve_of_a_stage_carries_its_name(client, tracked):
+    tracked.log_curve([{"step": 1, "loss": 3.0}], "pretraining")
+    tracked.log_curve([{"step": 1, "loss": 2.0, "mrr": 0.5}], "finetuning")
+    tracked.flush()
+    assert client.get_run(tracked.run_id).data.metrics == {
+        "pretraining/train/loss": 3.0,
+        "finetuning/train/loss": 2.0,
+        "finetuning/validation/mrr": 0.5,
+    }
+
+
+def test_a_resumed_training_adds_the_points_from_before_the_kill_and_none_twice(client, tracked):
+    """The callback has brought steps 3 and 4; the record has all four."""
+    observer = tracked.callback()
+    for step in (3, 4):
+        observer.on_log(None, SimpleNamespace(global_step=step), None, logs={"step": step, "loss": 1.0 / step})
+    tracked.log_curve([{"step": step, "loss": 1.0 / step} for step in (1, 2, 3, 4)])
+    tracked.flush()
+    found = [(point.step, point.value) for point in client.get_metric_history(tracked.run_id, "train/loss")]
+    assert sorted(found) == [(step, 1.0 / step) for step in (1, 2, 3, 4)]
+
+
 def test_curves_grow_while_a_model_trains(client, tracked):
     import numpy as np
     import torch
 
-    from models.training.run import TrainingConfig, train
+    from models.training.config import TrainingConfig
+    from models.training.run import train
 
     class Line(torch.nn.Module):
         def __init__(self):
@@ -207,9 +232,9 @@ def test_curves_grow_while_a_model_trains(client, tracked):
         callbacks=[tracked.callback()],
     )
     tracked.flush()
-    for name, key in (("train/loss", "loss"), ("train/half", "half"), ("validation/ndcg_at_10", "ndcg_at_10")):
-        logged = {point.step: point.value for point in client.get_metric_history(tracked.run_id, name)}
-        assert logged == {point["step"]: pytest.approx(point[key]) for point in outcome.history if key in point}
+    for name, key in (("train/half", "half"), ("validation/ndcg_at_10", "ndcg_at_10")):
+        logged = [(point.step, point.value) for point in client.get_metric_history(tracked.run_id, name)]
+        assert logged == [(point["step"], pytest.approx(point[key])) for point in outcome.curve if key in point]
         assert logged
 
 
@@ -225,27 +250,6 @@ def test_datasets_and_files_are_kept(client, tracked, tmp_path):
     assert (home.mlflow_artifacts() / "curves" / tracked.run_id / "artifacts/results/record.json").is_file()
 
 
-def test_test_metrics_join_the_run_that_trained(client, tracked):
-    provenance = Provenance(
-        data_version="d", code_version="c", config_hash="h", seed=0, dagster_run="r", mlflow_run=tracked.run_id
-    )
-    checkpoint = Checkpoint(
-        name="student",
-        domain="curves",
-        directory=Path("x"),
-        provenance=provenance,
-        parameters=1,
-        trainable_parameters=1,
-        train_seconds=1.0,
-        peak_memory_bytes=1,
-    )
-    MLflowTracking().log_test_metrics(checkpoint, {"full/ndcg_at_10": 0.5, "sampled_999/hr_at_1": 0.25})
-    assert client.get_run(tracked.run_id).data.metrics == {"full/ndcg_at_10": 0.5, "sampled_999/hr_at_1": 0.25}
-    untracked = checkpoint.model_copy(update={"provenance": provenance.model_copy(update={"mlflow_run": None})})
-    with pytest.raises(ValueError, match="re-materialise student for domain 'curves'"):
-        MLflowTracking().log_test_metrics(untracked, {"full/ndcg_at_10": 0.5})
-
-
 def test_a_deleted_experiment_comes_back(client):
     identifier = ensure_experiment(client, "deleted")
     client.delete_experiment(identifier)
@@ -255,8 +259,8 @@ def test_a_deleted_experiment_comes_back(client):
 
 def test_links_lead_to_the_tracking_server_where_there_is_one(tracked_home, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000/")
-    url = MLflowTracking().model_url("slmrec-cloth-student", "4")
-    assert url == "http://mlflow.example:5000/#/models/slmrec-cloth-student/versions/4"
+    url = model_url(RegisteredVersion(name="slmrec-cloth-student", version="4"))
+    assert url == "http://mlflow.example:5000/#/models/slmrec-cloth-student/versions/4?workflowType=machine_learning"
 
 
 def test_a_server_that_does_not_answer_stops_a_run_before_its_first_step(tracked_home, monkeypatch):

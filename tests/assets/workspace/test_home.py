@@ -1,6 +1,5 @@
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +23,11 @@ def test_home_is_absolute_and_given_by_the_variable(tmp_path, monkeypatch):
 
 def test_everything_lies_below_the_home(empty_home):
     assert home.raw_directory("cloth") == empty_home / "raw/cloth"
-    assert home.checkpoint_directory("cloth", "teacher") == empty_home / "checkpoints/cloth/teacher"
-    assert home.results_directory("cloth") == empty_home / "results/cloth"
+    assert home.checkpoint_directory("cloth", "3f") == empty_home / "checkpoints/cloth/3f"
+    assert home.training_directory("cloth", "3f") == empty_home / "training/cloth/3f"
+    assert home.results_directory("cloth", "3f") == empty_home / "results/cloth/3f"
+    assert home.studies_directory("cloth") == empty_home / "studies/cloth"
+    assert home.data_docs_directory("cloth") == empty_home / "data_docs/cloth"
     assert home.report_directory("cloth") == empty_home / "reports/cloth"
     assert home.tables_directory() == empty_home / "tables"
     assert home.records_directory() == empty_home / "records"
@@ -57,6 +59,8 @@ def test_dagster_accepts_the_settings_that_are_written(empty_home):
         assert not instance.telemetry_enabled
         assert instance.managed_python_loggers == ["slmrec"]
         assert instance.root_directory == str(empty_home / "dagster")
+        (limit,) = instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
+    assert limit == {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
 
 
 def test_preparing_again_keeps_the_users_settings(empty_home):
@@ -77,40 +81,6 @@ def test_a_full_disk_is_named(tmp_path):
     home.require_free_space(tmp_path, needed=1)
     with pytest.raises(ValueError, match="free some, or point SLMREC_HOME to another disk"):
         home.require_free_space(tmp_path, needed=2 * shutil.disk_usage(tmp_path).total)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "file"
-    home.write_atomically(file, b"old")
-    home.write_atomically(file, b"new")
-    assert file.read_bytes() == b"new"
-    (tmp_path / "folder" / "full").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"folder can't be written \(.*directory"):
-        home.write_atomically(tmp_path / "folder", b"data")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
-
-
-def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path, monkeypatch):
-    """With a limit of the process's files, which the kernel refuses like a full disk."""
-    home.write_atomically(tmp_path / "file", b"old")
-    code = (
-        "import resource, signal, sys\nfrom pathlib import Path\nfrom assets.workspace import home\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))\n"
-        "try:\n    home.write_atomically(Path(sys.argv[1]), b'0123456789')\n"
-        "except ValueError as error:\n    print(error)"
-    )
-    shown = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "file"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert f"{tmp_path / 'file'} can't be written (File too large): see that its disk has room" in shown
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-
-
-def test_a_written_file_has_the_mode_of_any_other(tmp_path):
-    home.write_atomically(tmp_path / "ours", b"")
-    (tmp_path / "other").write_bytes(b"")
-    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "other")]
-    assert modes[0] == modes[1]
 
 
 def test_a_domain_is_held_by_one_run_at_a_time(empty_home):

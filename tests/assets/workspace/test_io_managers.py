@@ -8,10 +8,10 @@ from dagster import (
     build_init_resource_context,
     materialize,
 )
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from upath import UPath
 
-from assets.workspace.io_managers import ParquetIOManager, RecordIOManager
+from assets.workspace.io_managers import ParquetIOManager, RecordIOManager, TablesIOManager
 
 DOMAINS = StaticPartitionsDefinition(["cloth", "movie"])
 FRAME = pl.DataFrame(
@@ -24,7 +24,18 @@ class Statistics(BaseModel):
     domain: str
 
 
-@asset(partitions_def=DOMAINS, io_manager_key="tables")
+class Rows(BaseModel):
+    """Tables that travel together."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    first: pl.DataFrame
+    second: pl.DataFrame
+    kind: str = "temporal"
+    cuts: tuple[int, int] | None = None
+
+
+@asset(partitions_def=DOMAINS, io_manager_key="frames")
 def sequences() -> pl.DataFrame:
     return FRAME
 
@@ -51,13 +62,14 @@ def untyped(statistics):
     return statistics
 
 
-SEQUENCES = AssetSpec("sequences", partitions_def=DOMAINS).with_io_manager_key("tables")
+SEQUENCES = AssetSpec("sequences", partitions_def=DOMAINS).with_io_manager_key("frames")
 STATISTICS = AssetSpec("statistics", partitions_def=DOMAINS).with_io_manager_key("records")
 
 
 def resources(folder) -> dict:
     return {
-        "tables": ParquetIOManager(base=str(folder / "tables")),
+        "frames": ParquetIOManager(base=str(folder / "tables")),
+        "tables": TablesIOManager(base=str(folder / "tables")),
         "records": RecordIOManager(base=str(folder / "records")),
     }
 
@@ -89,14 +101,14 @@ def test_an_unpartitioned_asset_reads_all_partitions(tmp_path):
 
 
 def test_the_home_is_the_default(empty_home):
-    default = {"tables": ParquetIOManager(), "records": RecordIOManager()}
+    default = {"frames": ParquetIOManager(), "records": RecordIOManager()}
     materialize([sequences, statistics], partition_key="movie", resources=default)
     assert (empty_home / "tables/sequences/movie.parquet").is_file()
     assert (empty_home / "records/statistics/movie.json").is_file()
 
 
 def test_tables_can_lie_on_object_storage(tmp_path):
-    remote = {**resources(tmp_path), "tables": ParquetIOManager(base="memory://bucket/tables")}
+    remote = {**resources(tmp_path), "frames": ParquetIOManager(base="memory://bucket/tables")}
     result = materialize([sequences, statistics], partition_key="cloth", resources=remote)
     assert result.output_for_node("statistics").users == 2
     assert UPath("memory://bucket/tables/sequences/cloth.parquet").is_file()
@@ -130,7 +142,7 @@ def test_a_consumer_must_say_which_record_it_reads(tmp_path):
 def test_a_failed_write_leaves_the_old_table(tmp_path):
     materialize([sequences], partition_key="cloth", resources=resources(tmp_path))
 
-    @asset(name="sequences", partitions_def=DOMAINS, io_manager_key="tables")
+    @asset(name="sequences", partitions_def=DOMAINS, io_manager_key="frames")
     def wrong():
         return ["not", "a", "frame"]
 
@@ -144,3 +156,45 @@ def test_a_failed_write_leaves_the_old_table(tmp_path):
 def test_an_unknown_storage_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match=r"Nothing can be stored at nowhere://bucket"):
         ParquetIOManager(base="nowhere://bucket").setup_for_execution(build_init_resource_context())
+
+
+@asset(partitions_def=DOMAINS, io_manager_key="tables")
+def rows() -> Rows:
+    return Rows(first=FRAME, second=FRAME.head(1), cuts=(3, 7))
+
+
+@asset(partitions_def=DOMAINS, io_manager_key="records")
+def counted(rows: Rows) -> Statistics:
+    assert (rows.cuts, rows.kind) == ((3, 7), "temporal")
+    assert rows.first.equals(FRAME)
+    return Statistics(users=rows.second.height, domain=rows.kind)
+
+
+ROWS = AssetSpec("rows", partitions_def=DOMAINS).with_io_manager_key("tables")
+
+
+@pytest.mark.parametrize("base", [None, "memory://bucket/bundles"])
+def test_tables_that_travel_together_come_back_together(tmp_path, base):
+    given = resources(tmp_path) | ({"tables": TablesIOManager(base=base)} if base else {})
+    result = materialize([rows, counted], partition_key="cloth", resources=given)
+    assert result.output_for_node("counted").users == 1
+    shown = result.asset_materializations_for_node("rows")[0].metadata
+    assert {name: shown[name].value for name in ("rows_first", "rows_second")} == {"rows_first": 2, "rows_second": 1}
+    folder = UPath(base or tmp_path / "tables") / "rows/cloth"
+    assert sorted(path.name for path in folder.iterdir()) == ["facts.json", "first.parquet", "second.parquet"]
+
+
+def test_tables_of_two_writes_are_not_taken_for_one(tmp_path):
+    materialize([rows], partition_key="cloth", resources=resources(tmp_path))
+    FRAME.tail(1).write_parquet(tmp_path / "tables/rows/cloth/first.parquet")
+    with pytest.raises(
+        ValueError, match=r"first\.parquet is not the file that was written with facts\.json.*materialise rows"
+    ):
+        materialize([counted, ROWS], partition_key="cloth", resources=resources(tmp_path))
+
+
+def test_half_a_directory_of_tables_is_named(tmp_path):
+    materialize([rows], partition_key="cloth", resources=resources(tmp_path))
+    (tmp_path / "tables/rows/cloth/facts.json").unlink()
+    with pytest.raises(FileNotFoundError, match="materialise rows for partition cloth first"):
+        materialize([counted, ROWS], partition_key="cloth", resources=resources(tmp_path))

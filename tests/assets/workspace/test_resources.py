@@ -1,6 +1,15 @@
 import pytest
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, StaticPartitionsDefinition, asset, materialize
+from dagster import (
+    DagsterInstance,
+    DagsterResourceFunctionError,
+    DagsterRun,
+    DagsterRunStatus,
+    StaticPartitionsDefinition,
+    asset,
+    materialize,
+)
 
+from assets.workspace import home as homes
 from assets.workspace.resources import PARTITION_TAG, Home
 
 STARTED, SUCCESS, CANCELED = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.CANCELED
@@ -23,3 +32,27 @@ def test_the_next_run_on_a_domain_closes_those_of_killed_processes(empty_home):
         found = [instance.get_run_by_id(run.run_id).status for run in runs]
         assert {run.status for run in instance.get_runs()} == {CANCELED, SUCCESS, STARTED}
     assert found == [CANCELED, SUCCESS, STARTED]
+
+
+@asset(partitions_def=StaticPartitionsDefinition(["cloth", "movie"]))
+def held(home: Home) -> str:
+    """Whether another run could take the domain while this one goes on."""
+    try:
+        with homes.domain_lock("cloth"):
+            return "free"
+    except ValueError as error:
+        return str(error)
+
+
+def test_a_run_holds_its_domain_and_no_other(empty_home):
+    def found(domain):
+        return materialize([held], partition_key=domain, resources={"home": Home()}).output_for_node("held")
+
+    assert "'cloth' is being worked on by process" in found("cloth")
+    assert found("movie") == "free"
+
+
+def test_a_run_on_a_domain_that_is_held_is_refused_at_once(empty_home):
+    with homes.domain_lock("cloth", "run-1"), pytest.raises(DagsterResourceFunctionError) as refused:
+        materialize([held], partition_key="cloth", resources={"home": Home()})
+    assert "(Dagster run run-1): wait until that has ended" in str(refused.value.__cause__)

@@ -2,56 +2,101 @@
 
 import re
 
+import numpy as np
 import pytest
 from matplotlib.dates import num2date
 
+from evaluation.metrics import METRIC_LABELS
 from evaluation.report import figures
-from evaluation.report.labels import METRIC_LABELS, colour
+from evaluation.report.labels import colour
+from tests.evaluation.made_up import curve, result_record, result_records, stage
+
+STAGES = {"training": stage(curve("student"))}
 
 
-def full_records(make_records):
-    return [record for record in make_records() if record.key == "full"]
+def full_records():
+    return [record for record in result_records() if record.key == "full"]
 
 
-def test_bars_are_the_means_and_whiskers_the_intervals(make_records):
-    records = full_records(make_records)
+def test_bars_are_the_means_and_whiskers_the_intervals():
+    records = full_records()
     figure = figures.bar_chart(records)
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(METRIC_LABELS.values())
     axes = figure.axes[list(METRIC_LABELS).index("ndcg_at_10")]
-    bars = {bar.get_y() + bar.get_height() / 2: bar for bar in axes.patches}
-    (whiskers,) = axes.collections
-    ends = {path[0, 1]: (path[0, 0], path[1, 0]) for path in whiskers.get_segments()}
+    bars = {round(bar.get_y() + bar.get_height() / 2): bar for bar in axes.patches}
+    ends = {path[0, 1]: (path[0, 0], path[1, 0]) for whisker in axes.collections for path in whisker.get_segments()}
     for place, record in zip(sorted(bars, reverse=True), records, strict=True):
         interval = record.metrics["ndcg_at_10"]
-        assert bars[place].get_width() == interval["mean"]
-        assert ends[round(place)] == pytest.approx((interval["low"], interval["high"]))
+        assert bars[place].get_width() == interval.mean
+        assert ends[place] == pytest.approx((interval.low, interval.high))
         assert bars[place].get_facecolor()[:3] == pytest.approx(rgb(colour(record.recommender)))
+
+
+def test_some_metrics_make_a_figure_and_an_unknown_one_is_said():
+    record = result_record()
+    lists = record.model_copy(update={"metrics": {**record.metrics, "mrr": None}, "recommender": "by_lists"})
+    axes = figures.bar_chart([record, lists], ["mrr", "hr_at_1", "hr_at_5"]).axes
+    assert [panel.get_title(loc="left") for panel in axes] == ["MRR", "HR@1", "HR@5"]
+    assert [len(panel.patches) for panel in axes] == [1, 2, 2]
+    assert "not known" in [text.get_text() for text in axes[0].texts]
 
 
 def rgb(text: str) -> tuple[float, ...]:
     return tuple(int(text[start : start + 2], 16) / 255 for start in (1, 3, 5))
 
 
-def test_curves_hold_every_term_and_the_best_validation(make_record):
-    history = make_record("student").history
-    loss, validation = figures.training_curves(history, "Student").axes
-    lines = {line.get_label(): line for line in loss.get_lines()}
-    assert set(lines) == {"loss", "L_ce", "D_cos", "D_norm", "L_ms"}
-    assert list(lines["L_ms"].get_ydata()) == [point["ms"] for point in history]
-    validated = [point for point in history if "ndcg_at_10" in point]
-    assert list(validation.get_lines()[0].get_xdata()) == [point["step"] for point in validated]
+def test_each_term_has_a_panel_and_the_loss_none():
+    points = [{**point, "loss": 9.0} for point in curve("student")]
+    axes = figures.training_curves({"training": stage(points)}).axes
+    panels = {panel.get_title(loc="left"): panel for panel in axes}
+    assert list(panels) == ["L_ce", "D_cos", "D_norm", "L_ms", "validation NDCG@10"]
+    raw, smooth = panels["L_ms"].get_lines()
+    assert list(raw.get_ydata()) == [point["ms"] for point in points]
+    assert raw.get_alpha() < 0.5
+    assert np.std(np.diff(smooth.get_ydata())) < np.std(np.diff(raw.get_ydata()))
+
+
+def test_smoothing_keeps_lines_and_ends_and_averages_the_neighbours():
+    """A line stays a line; of 40 points each is the mean of three, but the first and the last."""
+    line = [2.0 * place for place in range(40)]
+    assert figures._smoothed(line) == pytest.approx(line)
+    jagged = [float(place % 2) for place in range(40)]
+    smooth = figures._smoothed(jagged)
+    assert smooth[[0, 39]].tolist() == [0, 1]
+    assert smooth[1:-1] == pytest.approx([(1 + (place + 1) % 2) / 3 for place in range(1, 39)])
+    assert figures._smoothed([5.0]).tolist() == [5.0]
+
+
+def test_the_best_validation_is_marked():
+    panel = figures.training_curves(STAGES).axes[-1]
+    validated = [point for point in curve("student") if "ndcg_at_10" in point]
+    points, mark = panel.get_lines()
+    assert list(points.get_xdata()) == [point["step"] for point in validated]
     best = max(validated, key=lambda point: point["ndcg_at_10"])
-    assert list(validation.get_lines()[1].get_xdata()) == [best["step"]]
+    assert list(mark.get_xdata()) == [best["step"]]
+
+
+def test_stages_stand_one_after_another():
+    """400 steps, then 30: the second stage's first step is the 401st."""
+    later = stage(tuple({"step": float(step), "ce": 2.0, "ndcg_at_10": 0.5} for step in (1, 30)))
+    ce, *_, validation = figures.training_curves({"before": STAGES["training"], "after": later}).axes
+    lines = [list(line.get_xdata()) for line in ce.get_lines()]
+    assert lines[0][-1] == 400
+    assert [400, 400] in lines
+    assert [401, 430] in lines
+    assert [text.get_text().strip() for text in ce.texts] == ["before", "after"]
+    assert list(validation.get_lines()[-1].get_xdata()) == [401]  # the first of the last stage
+    assert ce.get_xlim() == (0, 430)
 
 
 def test_training_without_validation_says_so():
-    _, validation = figures.training_curves([{"step": 1.0, "loss": 2.0}], "x").axes
-    assert validation.texts[0].get_text() == "not validated while training"
+    panel = figures.training_curves({"training": stage(({"step": 1.0, "ce": 2.0},))}).axes[-1]
+    assert panel.texts[0].get_text() == "not validated while training"
 
 
 def test_nothing_to_draw_is_refused():
-    with pytest.raises(ValueError, match="no training history"):
-        figures.training_curves([], "x")
+    with pytest.raises(ValueError, match="no training curve"):
+        figures.training_curves({"training": stage(())})
     for lacking in ({}, {"popularity_curve": {}}):
         with pytest.raises(ValueError, match="lack 'popularity_curve'"):
             figures.dataset_panels({"history_length_histogram": {"5": 3}, **lacking})
@@ -103,12 +148,12 @@ def test_a_month_of_one_rating_can_be_drawn():
         "interactions_a_month": {"2012-02": 3},
         "rating_histogram": {"5": 3},
     }
-    assert figures.dataset_figure(least).startswith(b"\x89PNG")
+    assert figures.png(figures.dataset_panels(least)).startswith(b"\x89PNG")
 
 
-def test_svg_is_one_element_whose_ids_are_its_own(make_records, statistics):
+def test_svg_is_one_element_whose_ids_are_its_own(statistics):
     for name, figure in (
-        ("a", figures.bar_chart(full_records(make_records))),
+        ("a", figures.bar_chart(full_records())),
         ("b", figures.dataset_panels(statistics)),
     ):
         text = figures.svg(figure, name)
@@ -122,9 +167,8 @@ def test_svg_is_one_element_whose_ids_are_its_own(make_records, statistics):
         assert set(used) <= ids
 
 
-def test_the_same_input_gives_the_same_bytes(make_record, statistics):
-    history = make_record("student").history
-    assert figures.curve_png(history, "student") == figures.curve_png(history, "student")
-    assert figures.dataset_figure(statistics).startswith(b"\x89PNG")
-    first, second = (figures.svg(figures.training_curves(history, "x"), "n") for _ in range(2))
+def test_the_same_input_gives_the_same_bytes(statistics):
+    assert figures.png(figures.training_curves(STAGES)) == figures.png(figures.training_curves(STAGES))
+    assert figures.png(figures.dataset_panels(statistics)).startswith(b"\x89PNG")
+    first, second = (figures.svg(figures.training_curves(STAGES), "n") for _ in range(2))
     assert first == second

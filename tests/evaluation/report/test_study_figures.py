@@ -2,31 +2,16 @@
 
 import pytest
 
+from evaluation.protocols import FullRanking, SampledRanking
 from evaluation.report.figures import png, svg
 from evaluation.report.study_figures import depth_chart, loss_chart, study_chart, study_figure, theory_chart
-from evaluation.studies import Difference, LayerFindings, Place, Spread, StudyRecord, StudyRow
-
-
-def row(name, values, difference=None, place=None):
-    spread = Spread.of(values)
-    cost = Spread.of([1.0] * len(values))
-    return StudyRow(
-        name,
-        f"the {name}",
-        tuple(range(len(values))),
-        {"ndcg_at_10": spread, "hr_at_10": spread},
-        difference,
-        None,
-        cost,
-        cost,
-        place,
-    )
-
+from evaluation.studies import LayerFindings, Place, StudyTable
+from tests.evaluation.made_up import difference, study_record, study_row
 
 ROWS = [
-    row("all", [0.5, 0.6, 0.7]),
-    row("part", [0.4, 0.5, 0.3], Difference("all", -0.2, (-0.25, -0.15), (-0.6, 0.2))),
-    row("once", [0.3], Difference("all", -0.3, (-0.35, -0.25), None)),
+    study_row("all", (0.5, 0.6, 0.7)),
+    study_row("part", (0.4, 0.5, 0.3), difference=difference("all")),
+    study_row("once", (0.3,), difference=difference("all", -0.3, None)),
 ]
 
 
@@ -44,15 +29,16 @@ def test_every_seed_is_a_dot_and_both_intervals_are_lines():
     assert [line.get_xdata()[0] for line in means] == [pytest.approx(0.6), pytest.approx(0.4), 0.3]
     assert [tuple(line.get_xdata()) for line in dots] == [(0.5, 0.6, 0.7), (0.4, 0.5, 0.3), (0.3,)]
     drawn = [(tuple(line.get_xdata()), line.get_ydata()[0]) for line in right.get_lines()]
-    assert drawn == [
-        ((-0.6, 0.2), 1),
-        ((-0.25, -0.15), 1),
-        ((-0.2,), 1),
-        ((-0.35, -0.25), 0),
-        ((-0.3,), 0),
-        ((0, 0), 0),
-    ]
+    expected = [((-0.6, 0.2), 1), ((-0.25, -0.15), 1), ((-0.2,), 1), ((-0.35, -0.25), 0), ((-0.3,), 0), ((0, 0), 0)]
+    assert [place for _, place in drawn] == [place for _, place in expected]
+    for (ends, _), (by_hand, _) in zip(drawn, expected, strict=True):
+        assert ends == pytest.approx(by_hand)
     assert right.get_title(loc="left") == "Difference in NDCG@10 from: the all"
+
+
+def test_where_rows_are_compared_with_different_ones_none_is_named() -> None:
+    rows = [*ROWS[:2], study_row("other", difference=difference("part"))]
+    assert study_chart(rows).axes[1].get_title(loc="left") == "Difference in NDCG@10"
 
 
 def test_the_label_says_which_interval_is_which_and_from_how_many_seeds():
@@ -65,10 +51,10 @@ def test_the_label_says_which_interval_is_which_and_from_how_many_seeds():
 
 def test_depth_draws_a_line_for_each_way_in_the_order_of_depth():
     rows = [
-        row("deep", [0.5, 0.6, 0.7], place=Place("trained", 4)),
-        row("other", [0.9]),
-        row("raw", [0.3], place=Place("raw", 1)),
-        row("flat", [0.4, 0.5, 0.3], place=Place("trained", 1)),
+        study_row("deep", (0.5, 0.6, 0.7), place=Place(line="trained", layers=4)),
+        study_row("other", (0.9,)),
+        study_row("raw", (0.3,), place=Place(line="raw", layers=1)),
+        study_row("flat", (0.4, 0.5, 0.3), place=Place(line="trained", layers=1)),
     ]
     (panel,) = depth_chart(rows).axes
     labelled = {line.get_label(): line for line in panel.get_lines() if not line.get_label().startswith("_")}
@@ -79,8 +65,8 @@ def test_depth_draws_a_line_for_each_way_in_the_order_of_depth():
 
 
 def test_loss_curves_have_a_panel_a_row_and_a_line_a_seed():
-    history = [{"step": 1.0, "ce": 3.0, "ndcg_at_10": 0.1}, {"step": 2.0, "loss": 1.0}, {"step": 3.0, "ce": 2.0}]
-    panels = loss_chart({"offline": [history, history], "online": [history]}).axes
+    curve = [{"step": 1.0, "ce": 3.0, "ndcg_at_10": 0.1}, {"step": 2.0, "loss": 1.0}, {"step": 3.0, "ce": 2.0}]
+    panels = loss_chart({"offline": [curve, curve], "online": [curve]}).axes
     assert [panel.get_title(loc="left") for panel in panels] == ["offline", "online"]
     assert [len(panel.get_lines()) for panel in panels] == [2, 1]
     assert list(panels[1].get_lines()[0].get_xdata()) == [1.0, 3.0]
@@ -101,10 +87,13 @@ def test_theory_shows_errors_similarity_and_influence():
 
 
 def test_what_a_study_holds_decides_on_its_figure():
-    placed = row("deep", [0.5, 0.6, 0.7], place=Place("trained", 4))
+    placed = study_row("deep", place=Place(line="trained", layers=4))
 
     def titles(rows, layers=None):
-        study = StudyRecord("s", "d", "v", "p", "", {"full": tuple(rows), "sampled_9": ()}, (), layers=layers)
+        tables = [
+            StudyTable(protocol=of, rows=part) for of, part in ((FullRanking(), tuple(rows)), (SampledRanking(), ()))
+        ]
+        study = study_record(tables=tuple(tables), layers=layers)
         return [panel.get_title(loc="left") for panel in study_figure(study).axes]
 
     assert titles(ROWS)[0] == "NDCG@10, every seed and the mean"

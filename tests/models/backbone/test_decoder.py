@@ -7,15 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from models.backbone.decoder import (
-    check_backbone,
-    load_decoder,
-    load_tokenizer,
-    random_decoder,
-    read_architecture,
-    read_token_rows,
-    with_layers,
-)
+from models.backbone.architecture import random_decoder, read_architecture, with_layers
+from models.backbone.decoder import check_backbone, load_decoder, load_tokenizer, read_token_rows
 from tests.models.decoders import OWN, make_decoder, reference
 
 
@@ -104,7 +97,7 @@ def test_no_more_bytes_are_read_than_are_wanted(llama: Path, monkeypatch: pytest
         def get_slice(self, name: str) -> Slice:
             return Slice(self.file.get_slice(name))
 
-    monkeypatch.setattr("safetensors.safe_open", Spy)
+    monkeypatch.setattr("models.backbone.decoder.safe_open", Spy)
     a_layer = (16 + 1) * 16 + 2 * (16 + 1) * 8 + (16 + 1) * 16 + 3 * 16 * 24 + 2 * 16  # q, k and v, o; net; norms
     decoder = load_decoder(llama, (2, 3))
     assert sum(tensor.nbytes for tensor in read) == 4 * (2 * a_layer + 16)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, MistralConfig, Qwen2Config
 
+from models.backbone.architecture import attention_windows
 from models.backbone.decoder import load_decoder
-from models.backbone.layer_stack import LayerStack, attention_windows
+from models.backbone.layer_stack import LayerStack
 from tests.models.decoders import DEPTH, OWN, make_decoder, norm_in_full, reference
 
 PROMPT, TOKENS = 9, 11
@@ -99,7 +100,7 @@ class Dropping(nn.Module):
         return self.inner(self.dropout(x))
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "smollm2"])
 def test_checkpointing_gives_the_same_gradients_from_fewer_states(kind: str, stack_of: Callable) -> None:
     found, run = [], []
     for checkpointing in (False, True):

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,10 +17,12 @@ from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
 from models.backbone.decoder import load_decoder, load_tokenizer
-from models.backbone.language_model import Blocks, packed_blocks, train_tokenizer
+from models.backbone.language_model import Segments, packed_segments, train_tokenizer
 from models.backbone.sources import BackboneConfig, build_backbone, count_parameters
-from models.slmrec.prompt import AFTER_ITEMS, BEFORE_ITEMS
-from models.training.run import TrainingConfig
+from models.files import staged_directory
+from models.training.config import TrainingConfig
+from models.training.course import Course
+from models.training.record import TrainingOutcome
 
 SIZES = {"width": 16, "layers": 4, "heads": 2, "intermediate": 24, "vocabulary": 320, "context": 32}
 SCRATCH = BackboneConfig(source="scratch", **SIZES)
@@ -28,10 +30,20 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 TEXTS = [f"A soft red towel, number {n}; it dries the hands of {n % 7} guests." for n in range(120)]
 
 
+PROMPT = "### Instruction:\nGiven the user's purchase history, predict the next item.\n\n### Response:\n"
+
+
+def build(
+    config: BackboneConfig, texts: Callable[[], Iterable[str]], directory: Path, seed: int = 0
+) -> TrainingOutcome | None:
+    with staged_directory(directory) as staged:
+        return build_backbone(config, texts, staged, Course(seed), prompt=PROMPT)
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("scratch") / "backbone"
-    assert build_backbone(SCRATCH, lambda: TEXTS, directory, seed=3) is None
+    assert build(SCRATCH, lambda: TEXTS, directory, seed=3) is None
     return directory
 
 
@@ -45,7 +57,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"path": Path("somewhere")}, "does not use path"),
         ({"training": TrainingConfig(learning_rate=0.1, max_steps=1)}, "does not use training"),
         ({"source": "pretrain"}, "needs training"),
-        ({"source": "elsewhere"}, "must be one of pretrain, scratch, local, hub"),
+        ({"source": "elsewhere"}, "must be one of pretrain, scratch, local, package, hub"),
     ],
 )
 def test_config_refuses_bad_combinations(change: dict, message: str) -> None:
@@ -69,28 +81,30 @@ def test_config_refuses_loose_references(given: dict, message: str) -> None:
 
 
 def test_tokenizer_encodes_any_string_and_keeps_the_prompt_short() -> None:
-    tokenizer = train_tokenizer(TEXTS * 5, 2000)
+    tokenizer = train_tokenizer(TEXTS * 5, 2000, PROMPT)
     odd = "Größe 42 — naïve ☕\n\tok"
     encoded = tokenizer.encode(odd)
     assert encoded.tokens[0] == "<s>"
     assert tokenizer.decode(encoded.ids) == odd
-    assert len(tokenizer.encode(BEFORE_ITEMS).ids) + len(tokenizer.encode(AFTER_ITEMS).ids) < 70
+    words, unknown = (len(train_tokenizer(TEXTS * 5, 2000, known).encode(PROMPT).ids) for known in (PROMPT, ""))
+    assert words < 30 < unknown
 
 
-def test_blocks_are_the_texts_one_after_another() -> None:
-    tokenizer = train_tokenizer(TEXTS, 320)
-    blocks = packed_blocks(tokenizer, iter(TEXTS), 32)
+def test_segments_are_the_texts_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.backbone.language_model.TEXTS_A_BATCH", 50)
+    tokenizer = train_tokenizer(TEXTS, 320, PROMPT)
+    segments = packed_segments(tokenizer, iter(TEXTS), 32)
     flat = [token for text in TEXTS for token in tokenizer.encode(text).ids]
-    assert blocks.dtype == np.int32
-    assert blocks.ravel().tolist() == flat[: blocks.size]
-    assert 0 <= len(flat) - blocks.size < 32
-    batch = Blocks(blocks).batch(np.array([2, 0]))["input_ids"]
+    assert segments.dtype == np.int32
+    assert segments.ravel().tolist() == flat[: segments.size]
+    assert 0 <= len(flat) - segments.size < 32
+    batch = Segments(segments).batch(np.array([2, 0]))["input_ids"]
     assert batch.tolist() == [flat[64:96], flat[:32]]
 
 
 def test_scratch_is_reproducible(scratch: Path, tmp_path: Path) -> None:
-    build_backbone(SCRATCH, lambda: iter(TEXTS), tmp_path / "again", seed=3)
-    build_backbone(SCRATCH, lambda: iter(TEXTS), tmp_path / "other", seed=4)
+    build(SCRATCH, lambda: iter(TEXTS), tmp_path / "again", seed=3)
+    build(SCRATCH, lambda: iter(TEXTS), tmp_path / "other", seed=4)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         assert (scratch / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert (scratch / "model.safetensors").read_bytes() != (tmp_path / "other/model.safetensors").read_bytes()
@@ -99,10 +113,11 @@ def test_scratch_is_reproducible(scratch: Path, tmp_path: Path) -> None:
 def test_pretraining_lowers_the_loss_from_where_scratch_stays(scratch: Path, tmp_path: Path) -> None:
     training = TrainingConfig(learning_rate=0.01, max_steps=40, batch_size=16)
     config = replace(SCRATCH, source="pretrain", training=training)
-    outcome = build_backbone(config, lambda: TEXTS, tmp_path / "backbone", seed=3)
+    outcome = build(config, lambda: TEXTS, tmp_path / "backbone", seed=3)
     assert outcome is not None
-    assert outcome.history[0]["loss"] == pytest.approx(np.log(320), abs=0.3)
-    assert outcome.history[-1]["loss"] < outcome.history[0]["loss"] - 1.5
+    assert outcome.curve[0]["ce"] == pytest.approx(np.log(320), abs=0.3)
+    assert outcome.curve[-1]["ce"] < outcome.curve[0]["ce"] - 1.5
+    assert outcome.best_step is None, "nothing is validated"
     assert (tmp_path / "backbone/tokenizer.json").read_bytes() == (scratch / "tokenizer.json").read_bytes()
     assert loss_on_texts(tmp_path / "backbone") < loss_on_texts(scratch) - 1.5
 
@@ -120,12 +135,12 @@ def loss_on_texts(directory: Path) -> float:
 def test_pretraining_on_no_text_is_refused_and_leaves_nothing(texts: list[str], tmp_path: Path) -> None:
     config = replace(SCRATCH, source="pretrain", training=TrainingConfig(learning_rate=0.1, max_steps=1))
     with pytest.raises(ValueError, match='metadata with titles, or set the backbone\'s source to "scratch"'):
-        build_backbone(config, lambda: texts, tmp_path / "backbone", seed=0)
+        build(config, lambda: texts, tmp_path / "backbone", seed=0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_scratch_needs_no_text(tmp_path: Path) -> None:
-    build_backbone(SCRATCH, list, tmp_path / "backbone", seed=0)
+    build(SCRATCH, list, tmp_path / "backbone", seed=0)
     assert load_decoder(tmp_path / "backbone", (1,))
     assert load_tokenizer(tmp_path / "backbone").encode("anything").ids
 
@@ -133,7 +148,7 @@ def test_scratch_needs_no_text(tmp_path: Path) -> None:
 def test_local_replaces_what_is_there(scratch: Path, tmp_path: Path) -> None:
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone/stale").touch()
-    build_backbone(BackboneConfig(source="local", path=scratch), list, tmp_path / "backbone", seed=0)
+    build(BackboneConfig(source="local", path=scratch), list, tmp_path / "backbone", seed=0)
     assert sorted(path.name for path in (tmp_path / "backbone").iterdir()) == [
         "config.json",
         "model.safetensors",
@@ -155,7 +170,7 @@ def copy_without(source: Path, target: Path, *, drop: str = "", **extra: bytes) 
 @pytest.mark.parametrize(
     ("drop", "extra", "message"),
     [
-        ("config.json", {}, "There is no .*config.json"),
+        ("config.json", {}, "has no config.json"),
         ("tokenizer.json", {}, "has no tokenizer.json"),
         ("model.safetensors", {}, "a file of weights is missing"),
         ("model.safetensors", {"pytorch_model__bin": b"pickle"}, "weights are pickled"),
@@ -170,7 +185,7 @@ def test_local_refuses_what_is_no_backbone(
     path = copy_without(scratch, tmp_path / "given", drop=drop, **extra)
     target = tmp_path / "backbone"
     with pytest.raises(ValueError, match=message):
-        build_backbone(BackboneConfig(source="local", path=path), list, target, seed=0)
+        build(BackboneConfig(source="local", path=path), list, target, seed=0)
     assert not target.exists()
 
 
@@ -179,7 +194,7 @@ def test_shards_are_copied_with_their_index(scratch: Path, tmp_path: Path) -> No
     path.mkdir()
     for name, content in sharded(scratch).items():
         (path / name).write_bytes(content)
-    build_backbone(BackboneConfig(source="local", path=path), list, tmp_path / "backbone", seed=0)
+    build(BackboneConfig(source="local", path=path), list, tmp_path / "backbone", seed=0)
     whole, in_shards = load_decoder(scratch), load_decoder(tmp_path / "backbone")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, in_shards.state_dict()[name])
@@ -266,11 +281,15 @@ FROM_HUB = """
 import json, sys
 from pathlib import Path
 from models.backbone.sources import BackboneConfig, build_backbone
+from models.files import staged_directory
+from models.training.course import Course
 errors = []
 for repository, revision, directory in json.loads(sys.argv[1]):
     errors.append("")
     try:
-        build_backbone(BackboneConfig("hub", repository=repository, revision=revision), list, Path(directory), seed=0)
+        with staged_directory(Path(directory)) as staged:
+            config = BackboneConfig("hub", repository=repository, revision=revision)
+            build_backbone(config, list, staged, Course(seed=0), prompt="")
     except ValueError as error:
         errors[-1] = str(error)
 json.dump(errors, sys.stdout)

@@ -9,14 +9,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.baselines.sasrec import SASRec, SASRecConfig, SASRecExamples, fit_sasrec
+from models.baselines.sasrec import SASRec, SASRecConfig, SASRecExamples, SASRecSettings, fit_sasrec
+from models.declaration import TrainingData
 from models.losses.sampled import SampledSoftmax
 from models.sequences import Sequences
-from models.training.run import TrainingConfig
+from models.training.config import TrainingConfig
+from models.training.course import Course
 
-SMALL = SASRecConfig(d=8, blocks=2, heads=2, dropout=0.0, max_length=6)
+SMALL = SASRecConfig(d=8, layers=2, heads=2, dropout=0.0, max_length=6)
+TINY = SASRecSettings(
+    SASRecConfig(d=16, layers=1, dropout=0.1, max_length=8),
+    TrainingConfig(learning_rate=0.02, epochs=15, batch_size=20),
+)
 HALF = SampledSoftmax(above=11, items=6)
 """Of the ring's 12 items."""
+
+
+def outputs(model: SASRec, items_BL: Tensor) -> Tensor:
+    """[B, L, D]: what training reads at each position."""
+    return model.encode(items_BL)
 
 
 @pytest.fixture
@@ -42,10 +53,10 @@ def reference(model: SASRec) -> nn.TransformerEncoder:
         "norm2.": "feed_forward_norm.",
     }
     theirs = {f"norm.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}
-    for block in range(2):
+    for layer_number in range(2):
         for their_name, our_name in names.items():
             for kind in ("weight", "bias"):
-                theirs[f"layers.{block}.{their_name}{kind}"] = state[f"blocks.{block}.{our_name}{kind}"]
+                theirs[f"layers.{layer_number}.{their_name}{kind}"] = state[f"layers.{layer_number}.{our_name}{kind}"]
     encoder.load_state_dict(theirs)
     return encoder.eval()
 
@@ -132,16 +143,16 @@ def test_every_position_counts_the_same_whichever_batch_it_is_in() -> None:
     assert mean_of_batches.item() == pytest.approx(model(**whole)["loss"].item(), rel=1e-5)
 
 
-def fit(ring: Sequences, **changes: Any) -> tuple[SASRec, float]:
-    config = replace(SASRecConfig(d=16, blocks=1, dropout=0.1, max_length=8), **changes)
-    training = TrainingConfig(learning_rate=0.02, epochs=15, batch_size=20)
-    model, outcome = fit_sasrec(ring, 12, config, training, seed=1)
-    return model, outcome.history[-1]["loss"]
+def fit(ring: Sequences, **changes: Any) -> SASRec:
+    settings = replace(TINY, model=replace(TINY.model, **changes))
+    model = fit_sasrec(TrainingData(ring, 12, ring, {}), settings, Course(seed=1)).recommender
+    assert isinstance(model, SASRec)
+    return model
 
 
 @pytest.mark.parametrize("loss_precision", ["float32", "bfloat16"])
 def test_learns_the_ring(ring: Sequences, loss_precision: str) -> None:
-    model, _ = fit(ring, loss_precision=loss_precision)
+    model = fit(ring, loss_precision=loss_precision)
     scores = model.score(Sequences.from_lists([[4, 5, 6], [12], [9, 10]]))
     assert scores.argmax(1).tolist() == [7, 1, 11]
     assert not model.items.weight[0].any(), "the padding item must stay 0"
@@ -153,7 +164,7 @@ def test_with_half_of_the_items_drawn_it_ranks_about_as_with_all(ring: Sequences
     successors = torch.tensor([[(n + 1) % 12 + 1] for n in range(12)])
     found = []
     for sampled in (None, HALF):
-        scores = fit(ring, sampled_softmax=sampled)[0].score(histories)
+        scores = fit(ring, sampled_softmax=sampled).score(histories)
         found.append((1 / (scores >= scores.gather(1, successors)).sum(1)).mean().item())
     assert found[0] == 1
     assert found[1] > 0.9
@@ -161,22 +172,46 @@ def test_with_half_of_the_items_drawn_it_ranks_about_as_with_all(ring: Sequences
 
 @pytest.mark.parametrize("sampled", [None, HALF])
 def test_same_seed_same_model(ring: Sequences, sampled: SampledSoftmax | None) -> None:
-    first, second = (fit(ring, sampled_softmax=sampled)[0] for _ in range(2))
+    first, second = (fit(ring, sampled_softmax=sampled) for _ in range(2))
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
 
 
-def test_dropout_works_in_training_only(model: SASRec) -> None:
-    with_dropout = SASRec.from_config(model.to_config() | {"dropout": 0.5})
-    with_dropout.load_state_dict(model.state_dict())
-    items_BL = torch.tensor([[1, 2, 3]])
+def dropped_shares(model: SASRec, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Where something is dropped, and the share of it that is: seen where the numbers come out."""
+    shares: dict[str, float] = {}
 
-    def encode() -> Tensor:
-        return with_dropout.encode(items_BL).detach()
+    def note(where: str, tensor: Tensor) -> None:
+        shares[where] = (tensor == 0).float().mean().item()
 
-    assert not torch.equal(encode(), encode())
-    with_dropout.eval()
-    assert torch.equal(encode(), model.encode(items_BL))
+    (layer,) = model.layers
+    model.dropout.register_forward_hook(lambda _, __, out: note("embeddings", out))
+    layer.dropout.register_forward_hook(lambda _, __, out: note("sublayers", out))
+    layer.feed_forward[2].register_forward_hook(lambda _, given, out: note("feed-forward", out[given[0] != 0]))
+    attend = nn.functional.scaled_dot_product_attention
+
+    def weights(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        """Attention to one-hot values gives the weights themselves; only those that causality lets through count."""
+        one_hot = torch.eye(key.shape[-2]).expand(*key.shape[:-1], -1)
+        seen = attend(query, key, one_hot, **options)
+        note("attention", seen[..., torch.ones(seen.shape[-2:]).tril().bool()])
+        return attend(query, key, value, **options)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", weights)
+    model.encode(torch.randint(1, 10, (40, 20), generator=torch.Generator().manual_seed(0)))
+    return shares
+
+
+def test_dropout_falls_on_embeddings_attention_and_both_sublayers_and_in_training_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    model = SASRec(9, SASRecConfig(d=8, layers=1, dropout=0.3, max_length=20))
+    with monkeypatch.context() as patch:
+        assert dropped_shares(model, patch) == pytest.approx(
+            {"embeddings": 0.3, "sublayers": 0.3, "feed-forward": 0.3, "attention": 0.3}, abs=0.03
+        )
+    assert set(dropped_shares(model.eval(), monkeypatch).values()) == {0.0}
 
 
 @pytest.mark.parametrize("sampled", [None, HALF])
@@ -213,4 +248,4 @@ def test_bad_histories_are_refused(model: SASRec) -> None:
 
 def test_fitting_without_any_target_is_refused() -> None:
     with pytest.raises(ValueError, match="no training examples"):
-        fit_sasrec(Sequences.from_lists([[1], [2]]), 2, SMALL, TrainingConfig(learning_rate=0.1, epochs=1), seed=0)
+        fit_sasrec(TrainingData(Sequences.from_lists([[1], [2]]), 2, Sequences.from_lists([]), {}), TINY, Course(0))

@@ -164,7 +164,7 @@ def test_only_catalogues_above_the_size_are_sampled_and_each_step_draws_anew() -
 
 
 def test_bad_values_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 2 items a step, not 1"):
+    with pytest.raises(ValueError, match="items must be at least 2, not 1"):
         SampledSoftmax(above=10, items=1)
     with pytest.raises(ValueError, match="11 items wherever a catalogue has more than 10"):
         SampledSoftmax(above=10, items=11)

@@ -8,22 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.backbone.decoder import load_decoder
-from models.backbone.sources import BackboneConfig, build_backbone
-from models.files import load_recommender, save_recommender
+from models.backbone.lora import LoraSettings
 from models.losses.sampled import SampledSoftmax
 from models.sequences import Sequences
 from models.slmrec.distillation import Distillation, DistillationConfig, OnlineDistillation
-from models.slmrec.fitting import Course, Ingredients, fit_online, fit_student, fit_teacher
-from models.slmrec.layer_choice import block_influence, choose_layers
-from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, LoraSettings, NextItemExamples
-from models.training.run import TrainingConfig
+from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, NextItemExamples
+from tests.models.recommenders import random_backbone
 
 N_ITEMS = 30
 TEACHER = LLMRecommenderConfig(layers=4, max_items=6, tuned=LoraSettings(rank=4, alpha=8, dropout=0.0))
 STUDENT = replace(TEACHER, layers=2)
 TWO_BLOCKS = DistillationConfig(blocks=2, lambda_norm=0.01, lambda_ms=0.1)
-TRAINING = TrainingConfig(learning_rate=0.01, max_steps=60, batch_size=64)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +43,7 @@ def test_config_refuses_bad_values(change: dict) -> None:
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("distillation") / "backbone"
-    config = BackboneConfig(source="scratch", width=32, layers=4, heads=2, intermediate=48, vocabulary=500, context=128)
-    build_backbone(config, list, directory, seed=0)
-    return directory
+    return random_backbone(tmp_path_factory.mktemp("distillation") / "backbone", width=32)
 
 
 @pytest.fixture(scope="module")
@@ -174,66 +166,9 @@ def test_a_pair_that_does_not_fit_is_refused(
 
 
 def test_another_width_is_refused(backbone: Path, item_table: Tensor, tmp_path: Path) -> None:
-    config = BackboneConfig(source="scratch", width=16, layers=4, heads=2, intermediate=24, vocabulary=500, context=128)
-    build_backbone(config, list, tmp_path / "narrow", seed=0)
+    narrow = make(TEACHER, random_backbone(tmp_path / "narrow", width=16), item_table)
     with pytest.raises(ValueError, match="width of the backbone, but the teacher has 16 and the student 32"):
-        Distillation(
-            make(STUDENT, backbone, item_table), make(TEACHER, tmp_path / "narrow", item_table), TWO_BLOCKS, seed=0
-        )
-
-
-def test_items_of_other_splits_are_refused(backbone: Path, item_table: Tensor, sequences: Sequences) -> None:
-    with pytest.raises(ValueError, match="31 rows, but 40 items and the padding need 41"):
-        Ingredients(sequences, 40, item_table, backbone)
-
-
-@pytest.mark.parametrize(
-    ("objective", "loss", "hits"),
-    [
-        ("last", math.log(N_ITEMS) - 0.2, 0.05),  # one target a user, read far from its slot: slow on a random backbone
-        ("all_positions", 0.2, 0.9),
-    ],
-)
-def test_teacher_and_student_learn_who_follows_whom(
-    backbone: Path,
-    item_table: Tensor,
-    sequences: Sequences,
-    tmp_path: Path,
-    objective: str,
-    loss: float,
-    hits: float,
-) -> None:
-    judged: list[type] = []
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        judged.append(type(model))
-        assert isinstance(model, LLMRecommender)
-        return {"ndcg_at_10": accuracy(model)}
-
-    ingredients = Ingredients(sequences, N_ITEMS, item_table, backbone)
-    teacher, outcome = fit_teacher(ingredients, replace(TEACHER, objective=objective), TRAINING, Course(seed=0))
-    assert outcome.history[0]["ce"] == pytest.approx(math.log(N_ITEMS), abs=1.5)
-    assert np.mean([point["loss"] for point in outcome.history[-5:]]) < loss
-    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    student, outcome = fit_student(
-        ingredients,
-        replace(STUDENT, objective=objective),
-        TRAINING,
-        Course(seed=0, validate=validate),
-        teacher=teacher,
-        distillation=TWO_BLOCKS,
-    )
-    first, last = (next(p for p in points if "loss" in p) for points in (outcome.history, outcome.history[::-1]))
-    for name in ("loss", "ce", "ms", "norm"):
-        assert last[name] < first[name], name
-    assert last["cos"] > first["cos"]
-    assert judged
-    assert set(judged) == {LLMRecommender}
-    assert accuracy(student) > hits
-    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
-
-    save_recommender(student, tmp_path / "student", {})
-    assert torch.equal(load_recommender(tmp_path / "student").score(ONE_OF_EACH), student.score(ONE_OF_EACH))
+        Distillation(make(STUDENT, backbone, item_table), narrow, TWO_BLOCKS, seed=0)
 
 
 @pytest.mark.parametrize("states", ["normed", "raw"])
@@ -327,64 +262,3 @@ def test_above_a_set_size_items_are_drawn(backbone: Path, item_table: Tensor, se
         assert values.std() > 0.01
         assert values.mean().item() == pytest.approx(exact[name].item(), rel=0.1)
     assert draws[0]["cos"].item() == pytest.approx(exact["cos"].item(), rel=1e-6)
-
-
-@pytest.mark.parametrize("detached", [True, False])
-def test_online_both_learn(backbone: Path, item_table: Tensor, sequences: Sequences, detached: bool) -> None:
-    objective = {"objective": "all_positions"}
-    student, outcome = fit_online(
-        Ingredients(sequences, N_ITEMS, item_table, backbone),
-        replace(STUDENT, **objective),
-        TRAINING,
-        Course(seed=0),
-        distillation=replace(TWO_BLOCKS, lambda_kl=0.1),
-        teacher_config=replace(TEACHER, **objective),
-        detached=detached,
-    )
-    assert accuracy(student) > 0.9
-    assert outcome.history[-1]["teacher_ce"] < outcome.history[0]["teacher_ce"] / 2
-
-
-def test_where_the_students_layers_come_from(backbone: Path, item_table: Tensor, sequences: Sequences) -> None:
-    """After no training to speak of: the first weights, but for one step at next to no learning rate."""
-    still = TrainingConfig(learning_rate=1e-12, max_steps=1, batch_size=8)
-    teacher = make(TEACHER, backbone, item_table)
-    ingredients = Ingredients(sequences, N_ITEMS, item_table, backbone, histories=ONE_OF_EACH)
-
-    def started(**choices: str) -> LLMRecommender:
-        config = replace(TWO_BLOCKS, **choices)
-        student, _ = fit_student(ingredients, STUDENT, still, Course(seed=0), distillation=config, teacher=teacher)
-        return student
-
-    def second_layer(model: LLMRecommender) -> Tensor:
-        return model.decoder.layers[1].self_attn.q_proj.weight
-
-    layers = load_decoder(backbone, (1, 2, 3, 4)).get_submodule("layers")
-    assert torch.equal(second_layer(started()), layers[1].self_attn.q_proj.weight)
-    assert torch.equal(second_layer(started(layers="interval")), layers[3].self_attn.q_proj.weight)
-    of_teacher = started(start="teacher")
-    assert torch.equal(of_teacher.input_adapter.weight, teacher.input_adapter.weight)
-    assert not any(
-        torch.equal(second_layer(started(start="random")), layer.self_attn.q_proj.weight) for layer in layers
-    )
-    strongest = choose_layers("influence", 4, 2, block_influence(teacher, ONE_OF_EACH))
-    chosen = second_layer(started(start="teacher", layers="influence"))
-    assert torch.equal(chosen, layers[strongest[1] - 1].self_attn.q_proj.weight)
-    with pytest.raises(ValueError, match="needs a teacher"):
-        fit_student(
-            ingredients,
-            STUDENT,
-            still,
-            Course(seed=0),
-            distillation=DistillationConfig(blocks=2, lambda_cos=0, lambda_norm=0, start="teacher"),
-            teacher=None,
-        )
-
-
-ONE_OF_EACH = Sequences.from_lists([[(n - 1) % N_ITEMS + 1, n % N_ITEMS + 1] for n in range(N_ITEMS)])
-
-
-def accuracy(model: LLMRecommender) -> float:
-    """How often the successor of the last item comes first, where chance is 1 in 30."""
-    successors = torch.tensor([(n + 1) % N_ITEMS + 1 for n in range(N_ITEMS)])
-    return (model.score(ONE_OF_EACH).argmax(1) == successors).float().mean().item()

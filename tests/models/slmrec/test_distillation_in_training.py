@@ -14,12 +14,14 @@ from models.losses.sampled import SampledSoftmax
 from models.sequences import Sequences
 from models.slmrec.distillation import Distillation, DistillationConfig, OnlineDistillation
 from models.slmrec.recommender import LLMRecommender, NextItemExamples
+from models.training.config import TrainingConfig
 from models.training.processes import Processes
-from models.training.run import TrainingConfig, train
+from models.training.run import train
 from models.training.state import fingerprint
 from tests.models.recommenders import batch_of, random_backbone, recommender_on
 
 TWO_BLOCKS = DistillationConfig(blocks=2, lambda_norm=0.01)
+TRAINING = TrainingConfig(learning_rate=0.02, max_steps=2, batch_size=3)
 ROWS = Sequences.from_lists([[1, 2, 3, 4], [7, 7], [9, 8, 7, 6, 5, 4]])
 
 
@@ -44,9 +46,8 @@ def test_what_is_not_finite_stops_the_training_and_is_named(pair: Any, wrong: st
         rf"^The loss term {term} became nan at step 1, at a learning rate of 0\.02\. Try a learning rate 3 to 10 times "
         r"smaller, more warmup_steps, or precision float32\. Where it is so at step 1, check .* a teacher\.$"
     )
-    training = TrainingConfig(learning_rate=0.02, max_steps=2, batch_size=3)
     with pytest.raises(FloatingPointError, match=told):
-        train(module, NextItemExamples(ROWS, student.settings), training, seed=0)
+        train(module, NextItemExamples(ROWS, student.settings), TRAINING, seed=0)
 
 
 @pytest.mark.parametrize("without", ["cos", "norm"])
@@ -58,7 +59,7 @@ def test_a_term_without_weight_is_not_computed(pair: Any, without: str) -> None:
 
 
 def marks(module: nn.Module, student: LLMRecommender) -> dict[str, str]:
-    return fingerprint(module, NextItemExamples(ROWS, student.settings), {}, seed=0, processes=Processes())
+    return fingerprint(module, NextItemExamples(ROWS, student.settings), TRAINING, seed=0, processes=Processes())
 
 
 @pytest.mark.parametrize(

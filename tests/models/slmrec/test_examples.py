@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from models.sequences import Sequences
-from models.slmrec.config import LLMRecommenderConfig
-from models.slmrec.examples import NextItemExamples
+from models.slmrec.recommender import LLMRecommenderConfig, NextItemExamples
 
 CONFIG = LLMRecommenderConfig(layers=1)
 

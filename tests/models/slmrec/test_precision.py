@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.files import load_recommender, save_recommender
-from models.slmrec.read_out import read_out
+from models.slmrec.layers import read_out
 from models.slmrec.recommender import LLMRecommender
 from tests.models.recommenders import HISTORIES, batch_of, random_backbone, recommender_on
 
@@ -85,7 +85,7 @@ def test_held_weights_change_no_number_of_a_training_in_bfloat16(backbone: Path,
 
 
 def test_held_layers_are_run_in_bfloat16_wherever_they_are_used(backbone: Path, held: LLMRecommender) -> None:
-    """Ranking, and a teacher's answers: their callers know nothing of the precision."""
+    """Ranking, and a teacher's outputs: their callers know nothing of the precision."""
     plain = recommender_on(backbone)
     (states, _), (expected, _) = states_and_loss(held, autocast=False), states_and_loss(plain, autocast=True)
     for state, of_plain in zip(states, expected, strict=True):
@@ -96,18 +96,19 @@ def test_held_layers_are_run_in_bfloat16_wherever_they_are_used(backbone: Path, 
 
 def test_a_checkpoint_keeps_what_is_held(held: LLMRecommender, tmp_path: Path) -> None:
     """Half the bytes; the layers come back as they were, and so do the scores."""
-    save_recommender(held, tmp_path / "held", {})
+    save_recommender(held, tmp_path / "held")
     loaded = load_recommender(tmp_path / "held")
     assert isinstance(loaded, LLMRecommender)
     assert [tensor.dtype for tensor in loaded.parameters()] == [tensor.dtype for tensor in held.parameters()]
     assert torch.equal(loaded.score(HISTORIES), held.score(HISTORIES))
 
 
-def test_folded_lora_stays_in_bfloat16_to_its_rounding(held: LLMRecommender) -> None:
-    before = held.represent(HISTORIES)
+def test_folded_lora_stays_in_bfloat16_to_its_rounding(backbone: Path, held: LLMRecommender) -> None:
+    """Folded or not, it lies about as far from float32."""
+    exact, before = recommender_on(backbone).represent(HISTORIES), held.represent(HISTORIES)
     folded = deepcopy(held).for_inference()
     assert folded.decoder.in_bfloat16
-    assert 0 < distance(folded.represent(HISTORIES), before) < 2**-5
+    assert 0 < distance(folded.represent(HISTORIES), exact) < 2 * distance(before, exact) < 2**-5
 
 
 def test_who_is_made_of_held_layers_has_them_in_full_and_a_read_out_holds_them_too(held: LLMRecommender) -> None:

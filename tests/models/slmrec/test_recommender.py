@@ -10,11 +10,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from models.backbone.lora import LoraSettings
 from models.files import load_recommender, save_recommender
 from models.losses.sampled import SampledSoftmax, sampled_cross_entropy
 from models.sequences import Sequences
-from models.slmrec.prompt import AFTER_ITEMS, BEFORE_ITEMS
-from models.slmrec.recommender import LLMRecommender, LoraSettings
+from models.slmrec.recommender import AFTER_ITEMS, BEFORE_ITEMS, LLMRecommender
 from tests.models.decoders import make_decoder, reference
 from tests.models.recommenders import (
     CONFIG,
@@ -52,7 +52,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("layers", [(1, 2), (1, 3, 4)])
 @pytest.mark.parametrize("objective", ["last", "all_positions"])
-@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "smollm2"])
 @pytest.mark.usefixtures("exact")
 def test_representation_is_what_transformers_whole_model_gives(
     kind: str, objective: str, layers: tuple[int, ...], item_table: Tensor, tmp_path: Path
@@ -116,7 +116,7 @@ def test_padding_is_never_read(make: Callable, objective: str) -> None:
     recommender = make(objective=objective).eval()
     items, lengths = torch.tensor([[3, 4, 0, 0]]), torch.tensor([2])
     other = torch.tensor([[3, 4, 8, 9]])
-    state, changed = (recommender._last_states(given, lengths, (3,))[0] for given in (items, other))
+    state, changed = (recommender.supervised_states(given, lengths, (3,), last=True)[0] for given in (items, other))
     assert torch.equal(state, changed)
 
 
@@ -229,9 +229,9 @@ def test_passes_of_like_length_equal_one_padded_pass(
     expected = users(padded, histories)
     widths: list[tuple[int, int]] = []
     monkeypatch.setattr("models.slmrec.recommender.USERS_AT_ONCE", 3)
-    inner = bucketed._last_states
+    inner = bucketed.supervised_states
     monkeypatch.setattr(
-        bucketed, "_last_states", lambda items, *rest: widths.append(items.shape) or inner(items, *rest)
+        bucketed, "supervised_states", lambda items, *a, **o: widths.append(items.shape) or inner(items, *a, **o)
     )
     torch.testing.assert_close(users(bucketed, histories), expected, rtol=0, atol=1e-8)
     assert widths == [(3, 2), (3, 4), (2, 5)]  # lengths 1 1 2, 2 3 4, 5 and the latest 5 of 9
@@ -250,7 +250,7 @@ def test_folded_lora_is_the_same_function_without_lora(make: Callable, tmp_path:
     assert not any("lora" in name for name in recommender.state_dict())
     torch.testing.assert_close(users(recommender), before, rtol=0, atol=1e-8)
     assert users(recommender.for_inference()).equal(users(recommender))
-    save_recommender(recommender, tmp_path / "folded", {})
+    save_recommender(recommender, tmp_path / "folded")
     loaded = load_recommender(tmp_path / "folded")
     torch.testing.assert_close(users(loaded).double(), before, rtol=0, atol=1e-4)  # float32 again
 
@@ -294,7 +294,7 @@ def test_item_embeddings_can_be_trained_on(make: Callable, item_table: Tensor, t
     assert not table[0].any()
     assert (table[1:] - item_table[1:]).abs().min() > 1e-3
     assert torch.equal(item_table, make().item_table())
-    save_recommender(recommender, tmp_path / "checkpoint", {})
+    save_recommender(recommender, tmp_path / "checkpoint")
     loaded = load_recommender(tmp_path / "checkpoint")
     assert torch.equal(loaded.item_table(), table)
     assert loaded.item_table().requires_grad
@@ -347,7 +347,7 @@ def test_no_token_table_is_kept(make: Callable) -> None:
 )
 def test_checkpoint_round_trip_is_exact(make: Callable, tmp_path: Path, change: dict) -> None:
     recommender = make(**change)
-    save_recommender(recommender, tmp_path / "checkpoint", {})
+    save_recommender(recommender, tmp_path / "checkpoint")
     loaded = load_recommender(tmp_path / "checkpoint")
     assert isinstance(loaded, LLMRecommender)
     assert loaded.settings == recommender.settings
@@ -374,5 +374,5 @@ def test_config_refuses_bad_values(change: dict, message: str) -> None:
 
 @pytest.mark.parametrize("change", [{"rank": 0}, {"alpha": 0}, {"dropout": 1.0}, {"targets": ()}])
 def test_lora_refuses_bad_values(change: dict) -> None:
-    with pytest.raises(ValueError, match="LoRA"):
+    with pytest.raises(ValueError, match=r"Lora|LoRA"):
         LoraSettings(**change)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel
 
-from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, LoraSettings
+from models.backbone.lora import LoraSettings
+from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, check_prompt
 from tests.models.decoders import make_decoder
 from tests.models.recommenders import (
     CONFIG,
@@ -44,7 +45,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("exact")
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "smollm2"])
 def test_a_student_of_all_the_teachers_layers_is_the_teacher(kind: str, item_table: Tensor, tmp_path: Path) -> None:
     directory = make_decoder(tmp_path / kind, kind)
     trained = replace(CONFIG, item_embeddings="trained")
@@ -139,9 +140,13 @@ def test_the_seed_fixes_the_adapters(backbone: Path, item_table: Tensor) -> None
     assert same == [True, False]
 
 
-def test_a_prompt_that_does_not_fit_is_refused(make: Callable) -> None:
-    with pytest.raises(ValueError, match="lower max_items, or raise the backbone's context"):
+def test_a_prompt_that_does_not_fit_is_refused(make: Callable, backbone: Path) -> None:
+    remedy = r"lower model.max_items of teacher and student by \d+, or raise backbone.context"
+    with pytest.raises(ValueError, match=remedy):
         make(max_items=100)
+    with pytest.raises(ValueError, match=remedy):
+        check_prompt(backbone, replace(CONFIG, max_items=100))
+    check_prompt(backbone, CONFIG)
 
 
 @pytest.mark.parametrize("table", [torch.full((4, 2), torch.nan), torch.zeros(4, 2), torch.ones(4)])

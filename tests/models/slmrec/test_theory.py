@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.sequences import Sequences
-from models.slmrec.read_out import read_out
+from models.slmrec.layers import read_out
 from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
 from models.slmrec.theory import (
     fit_steps,

@@ -26,7 +26,8 @@ from models.sequences import Sequences
 from models.slmrec.distillation import Distillation, DistillationConfig, OnlineDistillation
 from models.slmrec.recommender import NextItemExamples
 from models.slmrec.teacher_states import DistilledExamples, TeacherStates, write_teacher_states
-from models.training.run import Examples, TrainingConfig, train
+from models.training.config import Examples, TrainingConfig
+from models.training.run import train
 from tests.models.recommenders import N_ITEMS, exact_norms, random_backbone, recommender_on
 
 ROOT = Path(__file__).parents[3]
@@ -104,7 +105,7 @@ class InFull:
 
 
 def distilled(directory: Path, way: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A float64 student taught by a file of states, or together with its teacher: the outcome and the weights."""
+    """A float64 student taught by states on disk, or together with its teacher: the outcome and the weights."""
     backbone, path = directory / "backbone", directory / "states"
     if not backbone.exists():
         random_backbone(backbone)
@@ -118,10 +119,10 @@ def distilled(directory: Path, way: str) -> tuple[dict[str, Any], dict[str, Tens
         pair = OnlineDistillation(student, teacher, config, detached=False, seed=0)
     else:
         pair = Distillation(student, teacher, config, seed=0, cached=True)
-        kept = {"identity": "its", "normed": True, "autocast": False, "progress": lambda *_: None}
+        kept = {"normed": True, "autocast": False, "progress": lambda *_: None}
         if not path.exists():
             write_teacher_states(teacher, examples, pair.teacher_ends, path, **kept)
-        examples = DistilledExamples(examples, TeacherStates.open(path, "its"), pair.teacher_ends, normed=True)
+        examples = DistilledExamples(examples, TeacherStates.open(path), pair.teacher_ends, normed=True)
     with pytest.MonkeyPatch.context() as patch:
         exact_norms(patch)
         training = TrainingConfig(learning_rate=0.01, max_steps=14, batch_size=6)
@@ -141,13 +142,16 @@ def main(directory: Path) -> None:
     (directory / f"outcome{rank}.json").write_text(json.dumps(outcome), encoding="utf-8")
     save_file(weights, directory / f"weights{rank}.safetensors")
 
-    _, unbroken, batches = trained(directory / "dropout", dropout=0.5)
+    _, unbroken, batches = trained(directory / "whole", dropout=0.5)
     with pytest.raises(InterruptedError):
         trained(directory / "dropout", dropout=0.5, fails_at=14)
     assert len(list((directory / "dropout").glob("step-*"))) == 1
     _, gone_on, batches_left = trained(directory / "dropout", dropout=0.5)
-    assert batches_left < batches, "it went on, and did not start anew"
+    assert batches_left < batches, "it was resumed, and did not start anew"
     assert all(torch.equal(gone_on[name], unbroken[name]) for name in unbroken)
+    _, ended, batches_left = trained(directory / "dropout", dropout=0.5)
+    assert batches_left < 5, "it had ended: only its fingerprint was taken"
+    assert all(torch.equal(ended[name], unbroken[name]) for name in unbroken)
 
     of_my_own = directory / f"apart{rank}"
     with pytest.raises(InterruptedError):
@@ -193,8 +197,8 @@ def test_two_processes_give_the_result_of_one(launched: Path, tmp_path: Path, ra
     alone, weights_alone, _ = trained(tmp_path / "state")
     both = json.loads((launched / f"outcome{rank}.json").read_text(encoding="utf-8"))
     weights_of_both = load_file(launched / f"weights{rank}.safetensors")
-    for name in ("step", "epoch", "loss", "ce", "ndcg_at_10"):
-        curves = [[point.get(name, 0.0) for point in outcome["history"]] for outcome in (alone, both)]
+    for name in ("step", "epoch", "ce", "ndcg_at_10"):
+        curves = [[point.get(name, 0.0) for point in outcome["curve"]] for outcome in (alone, both)]
         assert len(curves[0]) == 20
         np.testing.assert_allclose(curves[1], curves[0], rtol=0, atol=TOLERANCE)
     for name in ("steps", "epochs", "best_step", "stopped"):
@@ -209,10 +213,10 @@ def test_two_processes_give_the_result_of_one(launched: Path, tmp_path: Path, ra
 def test_two_processes_distil_as_one_does(launched: Path, way: str, rank: int) -> None:
     alone, weights_alone = distilled(launched / "distilled", way)
     both = json.loads((launched / f"{way}{rank}.json").read_text(encoding="utf-8"))
-    terms = {"loss", "ce", "ms", "cos", "norm", "kl"} | ({"teacher_ce"} if way == "online" else set())
-    assert alone["history"][0].keys() == terms | {"step", "epoch", "seconds"}
+    terms = {"ce", "ms", "cos", "norm", "kl"} | ({"teacher_ce"} if way == "online" else set())
+    assert alone["curve"][0].keys() == terms | {"step", "epoch", "seconds"}
     for name in sorted(terms):
-        curves = [[point[name] for point in outcome["history"]] for outcome in (alone, both)]
+        curves = [[point[name] for point in outcome["curve"]] for outcome in (alone, both)]
         assert len(curves[0]) == 14, (
             "the last three rows of an epoch are a step too: 2 for one process, 1 for the other"
         )
@@ -228,9 +232,10 @@ def test_each_process_drops_other_units(launched: Path) -> None:
     assert drawn[0] != drawn[1]
 
 
-def test_no_state_is_left(launched: Path) -> None:
-    assert {path.suffix for path in launched.iterdir()} == {"", ".json", ".safetensors"}
-    assert {path.name for path in launched.iterdir() if not path.suffix} == {"apart0", "distilled"}
+def test_of_every_state_only_the_end_is_left(launched: Path) -> None:
+    left = {(path.parent.name, path.name.split("-")[0]) for path in launched.glob("*/*") if path.is_dir()}
+    ended = {(name, "ended") for name in ("state", "dropout", "whole")}
+    assert left - {("distilled", "backbone"), ("distilled", "states")} == ended | {("apart0", "step")}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ that nothing happened to: float32, one thread, dropout on.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -22,7 +23,6 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import TrainerCallback
 
-from models.backbone.sources import BackboneConfig, build_backbone
 from models.baselines.sasrec import SASRec, SASRecConfig, SASRecExamples
 from models.sequences import Sequences
 from models.slmrec.distillation import Distillation, DistillationConfig
@@ -30,8 +30,12 @@ from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, Next
 from models.slmrec.teacher_states import DistilledExamples, TeacherStates, write_teacher_states
 from models.training import record as training_record
 from models.training import state as training_state
-from models.training.run import Examples, TrainingConfig, TrainingOutcome, train
+from models.training.config import Examples, TrainingConfig
+from models.training.course import Course
+from models.training.record import TrainingOutcome
+from models.training.run import train
 from models.training.state import StateDirectory
+from tests.models.decoders import make_decoder
 
 ROOT = Path(__file__).parents[3]
 N_ITEMS = 12
@@ -58,8 +62,7 @@ def distillation(directory: Path) -> Made:
     """A student of one layer and its frozen teacher of two."""
     backbone = directory / "backbone"
     if not backbone.exists():
-        size = {"width": 16, "layers": 2, "heads": 2, "intermediate": 24, "vocabulary": 400, "context": 96}
-        build_backbone(BackboneConfig(source="scratch", **size), list, backbone, seed=0)
+        make_decoder(backbone, "smollm2", num_hidden_layers=2)
     items_VD = torch.randn(N_ITEMS + 1, 4, generator=torch.Generator().manual_seed(0))
     settings = LLMRecommenderConfig(layers=1, max_items=8)
     student = LLMRecommender.from_backbone(settings, backbone, items_VD, seed=0)
@@ -69,17 +72,17 @@ def distillation(directory: Path) -> Made:
 
 
 def cached_distillation(directory: Path) -> Made:
-    """The same with the teacher's answers from a file."""
+    """The same with the teacher's outputs from disk."""
     pair, examples = distillation(directory)
     assert isinstance(pair, Distillation)
     assert isinstance(examples, NextItemExamples)
     assert pair.teacher is not None
     path = directory / "states"
     if not path.exists():
-        kept = {"identity": "its", "normed": True, "autocast": False, "progress": lambda *_: None}
+        kept = {"normed": True, "autocast": False, "progress": lambda *_: None}
         write_teacher_states(pair.teacher, examples, pair.teacher_ends, path, **kept)
     cached = Distillation(pair.student, pair.teacher, pair.settings, seed=0, cached=True)
-    return cached, DistilledExamples(examples, TeacherStates.open(path, "its"), pair.teacher_ends, normed=True)
+    return cached, DistilledExamples(examples, TeacherStates.open(path), pair.teacher_ends, normed=True)
 
 
 def validate(model: nn.Module) -> dict[str, float]:
@@ -115,8 +118,12 @@ def die() -> None:
 class DiesAt(TrainerCallback):
     """Dies at the end of a step, before its validation and its save."""
 
-    def __init__(self, step: int, event: str = "on_step_end") -> None:
-        setattr(self, event, lambda args, state, control, **_: die() if state.global_step == step else None)
+    def __init__(self, step: int, event: str = "on_step_end", stage: str = "training") -> None:
+        def strike(args: Any, state: Any, control: Any, **_: Any) -> None:
+            if (state.global_step, args.run_name) == (step, stage):
+                die()
+
+        setattr(self, event, strike)
 
 
 def dies_in(owner: Any, name: str, call: int, first: Callable[..., Any] = lambda *_: None) -> None:
@@ -156,28 +163,65 @@ DEATHS: dict[str, tuple[list[Callable[[], TrainerCallback | None]], int | None]]
     "while the tensors are written": ([lambda: dies_in(training_state, "save_file", 3, half_written)], 6),
     "before the new state takes its place": ([lambda: dies_in(training_state, "write_json", 3)], 6),
     "before the old state is removed": ([dies_before_the_old_is_removed], 9),
-    "in a validation": ([lambda: dies_in(training_record.TrainingRecord, "add_validation", 3)], 12),
+    "in a validation": ([lambda: dies_in(training_record.Recorder, "add_validation", 3)], 12),
     "twice": ([lambda: DiesAt(8), lambda: DiesAt(17)], 15),
+    "before the end is written": ([lambda: DiesAt(25, "on_train_end")], 24),
 }
 """What happens, time after time, and the step of the state from which the training can go on."""
 MODELS = ("sasrec", "distillation", "cached_distillation")
 CASES = [("sasrec", death) for death in DEATHS] + [(model, "in the middle of an epoch") for model in MODELS[1:]]
 
 
+FIRST_STAGE = TrainingConfig(learning_rate=0.05, max_steps=8, batch_size=9)
+
+
+def two_stages(state: Path | None, callbacks: tuple[TrainerCallback, ...] = ()) -> tuple[list[TrainingOutcome], Any]:
+    """A toy of two stages: SASRec is pre-trained on sequences read backwards, gets a new layer, and is fine-tuned.
+
+    The layer is drawn from torch's own generator: from where the first stage has left it. The first stage isn't
+    validated.
+    """
+    model, examples = sasrec(Path())
+    assert isinstance(model, SASRec)
+    rows = sequences()
+    backwards = Sequences.from_lists([row[::-1].tolist() for row in np.split(rows.values, rows.offsets[1:-1])])
+    course = Course(seed=1, validate=validate, callbacks=callbacks, state=state)
+    first = course.train(model, SASRecExamples(backwards, 9), FIRST_STAGE, stage="pre-training", validated=False)
+    model.norm = nn.Sequential(model.norm, nn.Linear(8, 8))
+    second = course.train(model, examples, TRAINING, stage="fine-tuning", judged=model)
+    return [first, second], weights_of(model)
+
+
+def two_deaths(directory: Path) -> None:
+    """Once in each stage: the second training repeats what the first had not ended, and dies in fine-tuning."""
+    for stage, step in (("pre-training", 5), ("fine-tuning", 11)):
+        dies_in_a_process(lambda stage=stage, step=step: two_stages(directory, (DiesAt(step, stage=stage),)))
+
+
+def dies_in_a_process(what: Callable[[], Any]) -> None:
+    child = os.fork()
+    if child == 0:
+        saves_now_and_then()
+        what()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
 def main(directory: Path) -> None:
     """Die all deaths, each in a process of its own."""
     torch.set_num_threads(1)
+    gc.freeze()  # Trainer collects garbage at each start: imports are out of its sight, see `conftest.py`
     for model, death in CASES:
         for strike in DEATHS[death][0]:
             made = globals()[model](directory)
-            child = os.fork()
-            if child == 0:
-                saves_now_and_then()
+
+            def one(made: Made = made, strike: Callable = strike, state: Path = directory / model / death) -> None:
                 callback = strike()
-                trained(made, directory / model / death, (callback,) if callback else ())
-                os._exit(0)
-            _, status = os.waitpid(child, 0)
-            assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, death
+                trained(made, state, (callback,) if callback else ())
+
+            dies_in_a_process(one)
+    two_deaths(directory / "two stages")
 
 
 @pytest.fixture(scope="module")
@@ -207,21 +251,51 @@ def test_a_killed_training_ends_as_an_unbroken_one(
     state, step = dead / model / death, DEATHS[death][1]
     with caplog.at_level(logging.INFO, "slmrec.training"):
         outcome, weights = trained(globals()[model](dead), state)
-    went_on = f"training goes on after step {step}, from its saved state"
-    assert caplog.messages[:-1] == ([] if step is None else [went_on])
-    assert not state.exists()
+    assert caplog.messages[:-1] == ([] if step is None else [f"the training is resumed after step {step}"])
+    assert [path.name for path in state.iterdir()] == ["ended"]
 
     outcome_unbroken, weights_unbroken = unbroken[model]
-    for term in outcome_unbroken.history[0].keys() - {"seconds"}:
-        curve, curve_unbroken = (
-            np.array([point.get(term, 0.0) for point in of.history]) for of in (outcome, outcome_unbroken)
-        )
+    assert_same_course(outcome, outcome_unbroken)
+    assert len(weights) == len(weights_unbroken) > 0
+    assert all(torch.equal(*pair) for pair in zip(weights, weights_unbroken, strict=True))
+
+
+def assert_same_course(outcome: TrainingOutcome, unbroken: TrainingOutcome) -> None:
+    """Every term at every point, and how it ended; bit for bit."""
+    for term in unbroken.curve[0].keys() - {"seconds"}:
+        curve, curve_unbroken = (np.array([point.get(term, 0.0) for point in of.curve]) for of in (outcome, unbroken))
         assert np.abs(curve - curve_unbroken).max() == 0.0
         assert (curve - curve_unbroken).mean() == 0.0
     for name in ("steps", "epochs", "best_step", "best_ndcg_at_10", "stopped"):
-        assert getattr(outcome, name) == getattr(outcome_unbroken, name)
-    assert len(weights) == len(weights_unbroken) > 0
+        assert getattr(outcome, name) == getattr(unbroken, name)
+
+
+class Refuses(TrainerCallback):
+    """Nothing may be trained while it listens."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        pytest.fail("a step was taken")
+
+
+def test_of_two_stages_the_one_that_has_ended_is_not_repeated(
+    dead: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Killed in the first stage, then in the second, then resumed: as one that nothing happened to. And once more,
+    after a kill between the end of the training and the saving of its checkpoint."""
+    with caplog.at_level(logging.INFO, "slmrec.training"):
+        outcomes, weights = two_stages(dead / "two stages")
+    assert caplog.messages[0].startswith("the pre-training has ended already")
+    assert caplog.messages[1] == "the fine-tuning is resumed after step 10"
+    assert caplog.messages[2].startswith("fine-tuning ended (patience): step 25/35")
+    unbroken, weights_unbroken = two_stages(tmp_path / "unbroken")
+    for outcome, of_unbroken in zip(outcomes, unbroken, strict=True):
+        assert_same_course(outcome, of_unbroken)
     assert all(torch.equal(*pair) for pair in zip(weights, weights_unbroken, strict=True))
+    assert [outcome.best_step for outcome in outcomes] == [None, 5]
+
+    again, weights_again = two_stages(dead / "two stages", (Refuses(),))
+    assert again == outcomes
+    assert all(torch.equal(*pair) for pair in zip(weights_again, weights, strict=True))
 
 
 def test_patience_runs_out_after_the_deaths_and_counts_validations_from_before_them(unbroken: dict[str, Any]) -> None:

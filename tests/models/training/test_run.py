@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from models.training import record as training_record
-from models.training.run import TrainingConfig, train
+from models.training.config import TrainingConfig
+from models.training.run import train
 from models.training.state import StateDirectory
 
 
@@ -116,8 +117,33 @@ def test_learning_rate_warms_up_then_follows_the_schedule(schedule: str, factor:
         seed=0,
         callbacks=[listener],
     )
-    expected = [0.0, 0.05, *(0.1 * factor(step) for step in range(2, 8))]
+    expected = [0.05, 0.1, *(0.1 * factor(step) for step in range(2, 8))]
     assert [log["learning_rate"] for log in listener.logs] == pytest.approx(expected)
+
+
+def test_the_first_step_of_a_warm_up_learns() -> None:
+    """At rate 0 it would be lost: with one step in all, the weight moves by the peak's share 1 / 4."""
+    model = Point(start=1.0)
+    train(model, Numbers([3.0, 3.0]), config(max_steps=1, warmup_steps=4), seed=0)
+    assert model.weight.item() == pytest.approx(1.0 + 0.1 / 4, abs=1e-6)
+
+
+def test_the_second_moment_forgets_at_the_papers_pace() -> None:
+    """Adam by hand over two steps with the gradients -4 and 0.2: beta1 0.9 and beta2 0.999, each corrected for bias."""
+
+    class Sloped(Point):
+        def forward(self, x_B: Tensor) -> dict[str, Tensor]:
+            return {"loss": (self.weight * x_B.mean()).sum()}
+
+    model, slopes = Sloped(start=1.0), [-4.0, 0.2]
+    examples = Numbers(slopes)
+    train(model, examples, config(batch_size=1, max_steps=2, clip=100.0), seed=0)
+    weight, first, second = 1.0, 0.0, 0.0
+    for step, rows in enumerate(examples.batches[-2:], start=1):
+        slope = slopes[rows[0]]
+        first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+        weight -= 0.1 * (first / (1 - 0.9**step)) / (math.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    assert model.weight.item() == pytest.approx(weight, abs=1e-6)
 
 
 def test_every_row_once_an_epoch_in_whole_batches() -> None:
@@ -128,7 +154,7 @@ def test_every_row_once_an_epoch_in_whole_batches() -> None:
     assert np.sort(rows).tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
-def test_history_holds_every_term_and_callbacks_hear_it() -> None:
+def test_the_curve_holds_every_term_and_callbacks_hear_it() -> None:
     model, listener = Point(), Listener()
     outcome = train(
         model,
@@ -138,14 +164,14 @@ def test_history_holds_every_term_and_callbacks_hear_it() -> None:
         seed=0,
         callbacks=[listener],
     )
-    assert [set(point) for point in outcome.history] == [{"step", "epoch", "seconds", "loss", "pull", "ndcg_at_10"}] * 2
-    assert [(point["step"], point["epoch"], point["ndcg_at_10"]) for point in outcome.history] == [
+    assert [set(point) for point in outcome.curve] == [{"step", "epoch", "seconds", "pull", "ndcg_at_10"}] * 2
+    assert [(point["step"], point["epoch"], point["ndcg_at_10"]) for point in outcome.curve] == [
         (1, 1.0, 0.25),
         (2, 2.0, 0.5),
     ]
-    assert outcome.history[0]["loss"] == pytest.approx(9.0 + 2.0)
-    assert outcome.history[0]["pull"] == pytest.approx(9.0)
+    assert outcome.curve[0]["pull"] == pytest.approx(9.0)
     assert [log["pull"] for log in listener.logs] == pytest.approx([9.0, 9.0])
+    assert not any("loss" in log for log in listener.logs), "it is weighted by each batch's share of the targets"
     assert listener.metrics == [
         (1, {"ndcg_at_10": 0.25, "hr_at_10": 1.0}),
         (2, {"ndcg_at_10": 0.5, "hr_at_10": 1.0}),
@@ -154,19 +180,19 @@ def test_history_holds_every_term_and_callbacks_hear_it() -> None:
 
 
 def test_terms_between_two_points_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.training.run.HISTORY_POINTS", 2)
+    monkeypatch.setattr("models.training.run.CURVE_POINTS", 2)
     values = [1.0, 2.0, 4.0, 8.0]
     outcome = train(Point(), Numbers(values), config(batch_size=1, learning_rate=1e-9), seed=0)
-    assert [point["step"] for point in outcome.history] == [2, 4]
-    assert sum(point["pull"] for point in outcome.history) / 2 == pytest.approx(sum(x * x for x in values) / 4)
+    assert [point["step"] for point in outcome.curve] == [2, 4]
+    assert sum(point["pull"] for point in outcome.curve) / 2 == pytest.approx(sum(x * x for x in values) / 4)
 
 
-def test_long_history_is_thinned_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_record, "HISTORY_POINTS", 5)
+def test_a_long_curve_is_thinned_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_record, "CURVE_POINTS", 5)
     values = [0.0] * 40
     values[16] = 1.0
     outcome = train(Point(), Numbers([1.0, 2.0]), config(max_steps=40), validate=Scripted(*values), seed=0)
-    steps = [point["step"] for point in outcome.history]
+    steps = [point["step"] for point in outcome.curve]
     assert len(steps) <= 6
     assert {1, 17, 40} <= set(steps)
 
@@ -257,13 +283,13 @@ def test_mixed_precision_leaves_no_trace_on_the_model() -> None:
     assert model.weight.item() > 0
 
 
-@pytest.mark.parametrize("state", [None, Path("states") / "of this"])
-def test_nothing_is_left_or_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], state: Path | None
+@pytest.mark.parametrize(("state", "left"), [(None, set()), (Path("states"), {"states", "states/ended"})])
+def test_nothing_is_left_but_the_end_where_it_is_asked_for_and_nothing_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], state: Path, left: set[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     train(Point(), Numbers([3.0, 3.0]), config(), validate=Scripted(*[0.0] * 4), seed=0, state=state)
-    assert [path for path in tmp_path.rglob("*") if path.name != "states"] == []
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_dir()} == left
     assert capfd.readouterr() == ("", "")
 
 
@@ -308,20 +334,20 @@ def test_the_time_before_an_interruption_counts(tmp_path: Path, monkeypatch: pyt
     now[0] += 1000
     outcome = trained()
     assert (outcome.steps, outcome.stopped, outcome.seconds) == (3, "max_minutes", 75)
-    assert [point["seconds"] for point in outcome.history] == [25, 50, 75]
+    assert [point["seconds"] for point in outcome.curve] == [25, 50, 75]
 
 
 @pytest.mark.usefixtures("_saved_after_each_step")
 def test_what_was_not_logged_yet_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A point every two steps; the interruption falls between the two."""
-    monkeypatch.setattr("models.training.run.HISTORY_POINTS", 2)
+    monkeypatch.setattr("models.training.run.CURVE_POINTS", 2)
     values = [1.0, 2.0, 4.0, 8.0]
     unbroken = train(Point(), Numbers(values), config(batch_size=1), seed=0)
     with pytest.raises(InterruptedError):
         train(Point(), Numbers(values), config(batch_size=1), seed=0, state=tmp_path, callbacks=[Interrupts(3)])
     outcome = train(Point(), Numbers(values), config(batch_size=1), seed=0, state=tmp_path)
-    assert [point["step"] for point in outcome.history] == [2, 4]
-    assert [point["loss"] for point in outcome.history] == [point["loss"] for point in unbroken.history]
+    assert [point["step"] for point in outcome.curve] == [2, 4]
+    assert [point["pull"] for point in outcome.curve] == [point["pull"] for point in unbroken.curve]
 
 
 @pytest.mark.usefixtures("_saved_after_each_step")
@@ -352,13 +378,32 @@ def test_only_the_same_training_goes_on(tmp_path: Path, seed: int, changes: dict
 
 
 def test_one_readable_line_a_while(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_record, "SECONDS_BETWEEN_LINES", 0.0)
+    """On a clock by which a step takes 50 seconds; the terms have the paper's names."""
+    now = [0.0]
+    monkeypatch.setattr(training_record.time, "monotonic", lambda: now[0])
+
+    class Named(Point):
+        def forward(self, x_B: Tensor) -> dict[str, Tensor]:
+            now[0] += 50
+            terms = super().forward(x_B)
+            return {"loss": terms["loss"], "ce": terms["pull"] + 5.1234}
+
     with caplog.at_level(logging.INFO, "slmrec.training"):
-        train(Point(), Numbers([3.0, 3.0]), config(max_steps=2), validate=Scripted(0.25, 0.1), seed=0)
-    assert "step 2/2" in caplog.messages[-2]
-    assert "pull " in caplog.messages[-2]
-    assert "best ndcg_at_10 0.2500 at step 1" in caplog.messages[-2]
-    assert caplog.messages[-1].startswith("training finished after step 2/2")
+        train(Named(3.0), Numbers([3.0, 3.0]), config(max_steps=3), validate=Scripted(0.25, 0.1, 0.2), seed=0)
+    assert caplog.messages == [
+        "step 1/3, L_ce 5.123, 50 s of about 2 min 30 s",
+        "step 2/3, L_ce 5.123, 1 min 40 s of about 2 min 30 s, best NDCG@10 0.2500 at step 1",
+        "step 3/3, L_ce 5.123, 2 min 30 s of about 2 min 30 s, best NDCG@10 0.2500 at step 1",
+        "training ended (finished): step 3/3, L_ce 5.123, 2 min 30 s, best NDCG@10 0.2500 at step 1",
+    ]
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "slmrec.training"):
+        train(Named(3.0), Numbers([3.0, 3.0]), config(max_steps=9, max_minutes=1), seed=0, stage="pre-training")
+    assert caplog.messages == [
+        "pre-training: step 1/9, L_ce 5.123, 50 s of about 1 min 0 s",
+        "pre-training: step 2/9, L_ce 5.123, 1 min 40 s of about 1 min 0 s",
+        "pre-training ended (max_minutes): step 2/9, L_ce 5.123, 1 min 40 s",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.training import state as training_state
+from models.training.config import TrainingConfig
 from models.training.processes import Processes
 from models.training.state import (
     StateDirectory,
@@ -42,7 +44,7 @@ class Rows:
 
 def state(step: int, value: float = 0.1) -> TrainingState:
     tensors = {"weights.a": torch.tensor([[value, 2.0]], dtype=torch.bfloat16), "random.cpu.0": torch.get_rng_state()}
-    return TrainingState(step, {"epoch": value, "history": [{"loss": 1 / 3}]}, tensors)
+    return TrainingState(step, {"epoch": value, "curve": [{"ce": 1 / 3}]}, tensors)
 
 
 def written(directory: Path, *states: TrainingState) -> StateDirectory:
@@ -61,13 +63,24 @@ def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in state(3).tensors.items())
 
 
-def test_only_the_last_state_is_kept_without_pickle_and_removed_in_the_end(tmp_path: Path) -> None:
-    store = written(tmp_path / "state", state(3), state(12), state(100))
+def test_only_the_last_state_is_kept_without_pickle(tmp_path: Path) -> None:
+    written(tmp_path / "state", state(3), state(12), state(100))
     files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")]
     assert sorted(files) == ["state/step-0000000100/state.json", "state/step-0000000100/tensors.safetensors"]
-    store.remove()
-    store.remove()
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_of_a_training_is_told_from_its_states_and_goes_before_them(tmp_path: Path) -> None:
+    """Also where a kill came before the states were removed; a damaged end is no end."""
+    written(tmp_path / "other", state(3))
+    store = written(tmp_path / "state", replace(state(7), ended=True))
+    (tmp_path / "other" / "step-0000000003").rename(tmp_path / "state" / "step-0000000009")
+    found = store.find()
+    assert found is not None
+    assert (found.step, found.ended) == (7, True)
+    flip_a_bit(tmp_path / "state" / "ended" / "tensors.safetensors")
+    found = store.find()
+    assert found is not None
+    assert (found.step, found.ended) == (3, False)
 
 
 def test_nothing_found_is_not_worth_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -153,8 +166,11 @@ def test_a_state_is_due_after_validations_and_a_while_but_never_takes_much_time(
     assert store.due(validated=False)
 
 
+CONFIG = TrainingConfig(learning_rate=0.1, max_steps=9)
+
+
 def marks(model: nn.Module, examples: Rows, **changes: Any) -> dict[str, str]:
-    given = {"config": {"learning_rate": 0.1}, "seed": 0, "processes": Processes()} | changes
+    given = {"config": CONFIG, "seed": 0, "processes": Processes()} | changes
     return fingerprint(model, examples, **given)
 
 
@@ -172,7 +188,8 @@ def test_a_fingerprint_tells_what_is_another_training() -> None:
     shorter, other_last, other_lengths = Rows(*range(49)), Rows(*range(49), 7.0), Rows(*range(50))
     other_lengths.lengths = other_lengths.lengths[::-1]
     for changed, parts in [
-        (marks(linear(), rows, config={"learning_rate": 0.2}), {"configuration"}),
+        (marks(linear(), rows, config=replace(CONFIG, learning_rate=0.2)), {"configuration"}),
+        (marks(linear(), rows, config=replace(CONFIG, save_every_minutes=9)), set()),
         (marks(linear(), rows, seed=1), {"seed"}),
         (marks(linear(), rows, processes=Processes(0, 2)), {"number of processes"}),
         (marks(linear(), shorter), {"set of examples"}),

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from http.client import HTTPResponse
 from pathlib import Path
@@ -19,10 +19,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from assets.amazon.download import downloads
 from assets.amazon.download import partial as partials
-from assets.amazon.download.downloads import Download, Patience, download
-from assets.amazon.download.sources import HttpsSource, RawFile, fetch_metadata, fetch_reviews
-from assets.amazon.download.transfer import check_url
+from assets.amazon.download.downloads import download
+from assets.amazon.download.fetching import fetch as fetch_part
+from assets.amazon.download.sources import HttpsSource, check_url
+from assets.amazon.reading.raw_files import RawFile
 from tests.assets.amazon.web import (
     Site,
     announce,
@@ -63,37 +65,39 @@ class Clock:
 
     def __init__(self) -> None:
         self.slept: list[float] = []
-        self.patience = Patience(
-            sleep=self.slept.append, uniform=lambda _, high: high, now=lambda: datetime(2026, 1, 1, tzinfo=UTC)
-        )
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    monkeypatch.setattr("tenacity.wait.random.uniform", lambda _, high: high)
+    monkeypatch.setattr("urllib3.util.retry.time.time", lambda: datetime(2026, 1, 1, tzinfo=UTC).timestamp())
     return Clock()
 
 
-def get(folder: Path, clock: Clock, *urls: str, said: Callable[[str], None] = str) -> Download:
-    return download(dict.fromkeys(urls, folder / "reviews.json.gz"), "reviews", said, clock.patience)
+def get(
+    folder: Path, clock: Clock, *urls: str, said: Callable[[str], None] = str, maximum_bytes: int | None = None
+) -> tuple[str, Path]:
+    places = dict.fromkeys(urls, folder / "reviews.json.gz")
+    return download(places, "reviews", said, maximum_bytes, sleep=clock.slept.append)
 
 
 def fetch(folder: Path, *urls: str, said: Callable[[str], None] = str) -> RawFile:
-    return fetch_reviews(HttpsSource(reviews=list(urls)), folder, said)
+    return fetch_part(HttpsSource(reviews=list(urls)), "reviews", folder, said)
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
-def is_whole(got: Download, url: str, body: bytes = WHOLE) -> bool:
-    right = Download(url, got.path, len(body), hashlib.sha256(body).hexdigest())
-    return got == right and got.path.read_bytes() == body and names(got.path.parent) == [got.path.name]
+def is_whole(got: tuple[str, Path], url: str, body: bytes = WHOLE) -> bool:
+    path = got[1]
+    return got[0] == url and path.read_bytes() == body and names(path.parent) == [path.name]
 
 
 # One mirror
 
 
-def test_a_dropped_connection_is_gone_on_with_where_it_broke(tmp_path: Path, site: Site, clock: Clock) -> None:
+def test_a_dropped_connection_is_resumed_where_it_broke(tmp_path: Path, site: Site, clock: Clock) -> None:
     url = site.put("a.json.gz", WHOLE, drop(300), drop(200))
     assert is_whole(get(tmp_path, clock, url), url)
     assert site.ranges == [None, "bytes=300-", "bytes=500-"]
@@ -109,17 +113,22 @@ def test_what_may_pass_is_asked_again(tmp_path: Path, site: Site, clock: Clock, 
     assert clock.slept == [1, 2]
 
 
-def test_pauses_grow_to_a_bound_and_end(tmp_path: Path, site: Site, clock: Clock) -> None:
+def test_pauses_grow_to_a_bound_and_end(
+    tmp_path: Path, site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = site.put("a.json.gz", WHOLE, *[status(500)] * 9)
-    clock.patience = replace(clock.patience, attempts=9)
+    monkeypatch.setattr(downloads, "ATTEMPTS", 9)
     with pytest.raises(ValueError, match=r"HTTP Error 500.*asked 9 times"):
         get(tmp_path, clock, url)
     assert clock.slept == [1, 2, 4, 8, 16, 32, 60, 60]
     assert len(site.requests) == 9
 
 
-def test_a_gain_starts_the_count_anew_but_old_ground_does_not(tmp_path: Path, site: Site, clock: Clock) -> None:
-    clock.patience = replace(clock.patience, attempts=2, gain_bytes=200)
+def test_a_gain_starts_the_count_anew_but_old_ground_does_not(
+    tmp_path: Path, site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "ATTEMPTS", 2)
+    monkeypatch.setattr(downloads, "GAIN_BYTES", 200)
     url = site.put("a.json.gz", WHOLE, drop(200), drop(200), drop(200))
     assert is_whole(get(tmp_path, clock, url), url)
     assert clock.slept == [1, 1, 1]
@@ -147,7 +156,7 @@ def test_a_server_that_asks_for_too_much_time_is_left(tmp_path: Path, site: Site
     good = site.put("good.json.gz", WHOLE)
     said: list[str] = []
     assert is_whole(get(tmp_path, clock, busy, good, said=said.append), good)
-    assert any("left alone for 3600 s" in line for line in said)
+    assert any("asks to wait for 3600 s" in line for line in said)
     assert clock.slept == []
 
 
@@ -230,6 +239,25 @@ def test_a_length_that_is_too_short_is_not_believed(tmp_path: Path, site: Site, 
     assert site.asked == ["liar.json.gz", "liar.json.gz", "good.json.gz"]
 
 
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "not announced"])
+def test_a_file_larger_than_allowed_is_refused(tmp_path: Path, site: Site, clock: Clock, announced: bool) -> None:
+    """Before it is fetched where its length is announced, and as soon as it is too long where it isn't."""
+    large = site.put("large.json.gz", WHOLE, *[] if announced else [unannounced])
+    with pytest.raises(ValueError, match=rf"{SIZE - 1:,} that `maximum_bytes` of the domain's source allows"):
+        get(tmp_path, clock, large, maximum_bytes=SIZE - 1)
+    assert names(tmp_path) == []
+    assert is_whole(get(tmp_path, clock, large, maximum_bytes=SIZE * 4), large)
+
+
+def test_a_bomb_is_refused_and_the_next_mirror_asked(tmp_path: Path, site: Site, clock: Clock) -> None:
+    bomb = gzip.compress(gzip.decompress(WHOLE) + b"\n" * (3 << 20))
+    evil, good = site.put("evil.json.gz", bomb), site.put("good.json.gz", WHOLE)
+    assert len(bomb) < SIZE
+    said: list[str] = []
+    assert is_whole(get(tmp_path, clock, evil, good, said=said.append, maximum_bytes=3 << 20), good)
+    assert any(f"unpacks to more than {3 << 20:,} bytes" in line for line in said)
+
+
 def test_a_connection_that_is_not_closed_after_the_last_byte(
     tmp_path: Path, site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,8 +334,8 @@ def test_a_killed_process_leaves_a_part_that_the_next_one_goes_on_with(
     body = gzip.compress(b'{"reviewerID": "A", "asin": "%s"}\n' % random.Random(3).randbytes(1 << 21).hex().encode(), 1)
     url = site.put("a.json.gz", body)
     script = (
-        "import os, sys; from pathlib import Path; from assets.amazon.download import download_progress, downloads\n"
-        "download_progress.LINE_BYTES = 3 << 19\n"
+        "import os, sys; from pathlib import Path; from assets.amazon.download import downloads, partial\n"
+        "partial.LINE_BYTES = 3 << 19\n"
         "die = lambda line: '%' in line and os.kill(os.getpid(), 9)\n"
         "downloads.download({sys.argv[1]: Path(sys.argv[2])}, 'reviews', die)"
     )
@@ -367,16 +395,6 @@ def test_redirects_lead_to_https_or_nowhere(tmp_path: Path, site: Site, clock: C
     assert is_whole(get(tmp_path, clock, here), here)
 
 
-def test_the_hash_is_of_what_arrived(tmp_path: Path) -> None:
-    """A part of an earlier process is read once, before more is added to it, and nothing is read again."""
-    leave_part(tmp_path, "https://a/b", WHOLE[:300], SIZE)
-    part = partials.Partial(tmp_path / "reviews.json.gz")
-    with part.writer() as append:
-        append(WHOLE[300:])
-    part.path.write_bytes(OTHER)
-    assert part.finish() == (SIZE, hashlib.sha256(WHOLE).hexdigest())
-
-
 def test_a_page_does_not_cost_the_part(tmp_path: Path, site: Site, clock: Clock) -> None:
     url = site.put("a.json.gz", WHOLE, page)
     leave_part(tmp_path, url, WHOLE[:300], SIZE)
@@ -404,7 +422,7 @@ def test_half_a_file_is_not_taken_for_a_whole_one(
     good = site.put("good.json.gz", whole)
     assert is_whole(get(tmp_path, clock, half, good, said=said.append), good, whole)
     assert site.asked == ["half.json.gz", "good.json.gz"]
-    assert any("the mirror's copy is damaged: it" in line for line in said)
+    assert any(re.search("the body (ends too early|is damaged): .* [0-9,]+ lines", line) for line in said)
     assert any(f"{len(whole):,} bytes are here; reading them through" in line for line in said)
 
 
@@ -422,7 +440,7 @@ def test_the_parts_of_other_mirrors_are_not_left_behind(tmp_path: Path, site: Si
     weak = site.put("weak.json.gz", WHOLE, drop(300), *[status(500)] * 4)
     plain = site.put("plain.json", gzip.decompress(WHOLE))
     places = {weak: tmp_path / "reviews.json.gz", plain: tmp_path / "reviews.json"}
-    got = download(places, "reviews", str, clock.patience)
+    got = download(places, "reviews", str, sleep=clock.slept.append)
     assert is_whole(got, plain, gzip.decompress(WHOLE))
 
 
@@ -473,6 +491,7 @@ def test_a_file_is_downloaded_once(tmp_path: Path, site: Site) -> None:
     url = site.put("good.json.gz", WHOLE)
     raw = fetch(tmp_path / "raw", url)
     assert raw == RawFile(
+        part="reviews",
         path=tmp_path / "raw" / "reviews.json.gz",
         bytes=SIZE,
         sha256=hashlib.sha256(WHOLE).hexdigest(),
@@ -549,10 +568,10 @@ def test_a_file_put_there_by_hand_is_used_and_checked(tmp_path: Path, site: Site
     path.write_bytes(WHOLE)
     gone = site.put("gone.json.gz", b"", status(404))
     source = HttpsSource(reviews=[gone], metadata=[gone])
-    assert fetch_metadata(source, tmp_path, str).origin == f"{path} (put there by hand)"
+    assert fetch_part(source, "metadata", tmp_path, str).origin == f"{path} (put there by hand)"
     path.write_text("<html>")
     with pytest.raises(ValueError, match="put there by hand"):
-        fetch_metadata(source, tmp_path, str)
+        fetch_part(source, "metadata", tmp_path, str)
     assert site.requests == []
 
 

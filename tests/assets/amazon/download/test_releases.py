@@ -4,9 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from assets.amazon.download.releases import RELEASES, mirrors
-from assets.amazon.download.sources import AmazonSource
-from assets.amazon.download.transfer import check_url
+from assets.amazon.download.sources import AmazonSource, check_url
 from assets.configuration.domains import load_domains
+from orchestration.definitions import DOMAINS
 
 
 @pytest.mark.parametrize(("release", "count"), [(2014, 24), (2018, 29), (2023, 34)])
@@ -35,7 +35,7 @@ def test_the_addresses_of_the_paper() -> None:
 
 
 def test_the_papers_domains() -> None:
-    sources = {name: domain.source for name, domain in load_domains().items() if not domain.synthetic}
+    sources = {name: domain.source for name, domain in load_domains([DOMAINS]).items() if not domain.synthetic}
     assert sources == {
         "cloth": AmazonSource(release=2018, category="Clothing_Shoes_and_Jewelry"),
         "movie": AmazonSource(release=2018, category="Movies_and_TV"),

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assets.amazon.download.origin_notes import measure, write_note
-from assets.amazon.download.sources import RawFile
 from assets.amazon.reading import json_lines, quarantine
+from assets.amazon.reading.raw_files import RawFile
 from assets.amazon.reading.reviews import EARLIEST, read_reviews
 
 WriteRaw = Callable[..., RawFile]
@@ -96,7 +95,7 @@ def test_a_file_without_reviews_says_what_was_expected(write_raw: WriteRaw) -> N
     raw = write_raw([{"asin": "B1", "title": "A lamp"}, {"asin": "B2", "title": "A rug"}])
     with pytest.raises(
         ValueError,
-        match=r"no usable line among its 2 .*reviewerID is missing.*2.*unixReviewTime.* Fetch or copy it again",
+        match=r"no usable line among its 2 .*reviewerID is missing.*2.*unixReviewTime.* Put the right file there",
     ):
         read_reviews(raw)
 
@@ -144,35 +143,25 @@ def test_the_release_of_2023(write_raw: WriteRaw) -> None:
     }
 
 
-def test_a_file_that_breaks_off_keeps_its_rows_and_says_where(
-    write_raw: WriteRaw, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json_lines, "BATCH_BYTES", 1 << 16)
-    rows = [{**GOOD, "reviewerID": f"A{i * 7919 % 10007}"} for i in range(10_000)]
-    raw = write_raw(rows)
-    whole, _ = read_reviews(raw)
-    reviews, report = read_reviews(cut(raw, raw.bytes * 2 // 3))
-    assert reviews.height > 6000
-    assert reviews.equals(whole.head(reviews.height))
-    assert report.bad_rows == {"the file breaks off here: it ends in the middle of its gzip data": 1}
-    assert report.rows == reviews.height + 1
-    [(file, number, _, text)] = report.quarantine.rows()
-    assert (file, number) == ("raw.json.gz", reviews.height + 1)
-    assert json.dumps(rows[reviews.height]).startswith(text)
+@pytest.mark.parametrize("share", [0.05, 2 / 3, 0.999])
+def test_a_file_that_ends_too_early_is_refused(write_raw: WriteRaw, share: float) -> None:
+    """However much of it could be read."""
+    raw = write_raw([{**GOOD, "reviewerID": f"A{i * 7919 % 10007}"} for i in range(10_000)])
+    with pytest.raises(
+        ValueError, match=rf"{raw.path} ends too early: .* could be read for [\d,]+ lines .* whole copy"
+    ):
+        read_reviews(cut(raw, int(raw.bytes * share)))
 
 
-def test_a_file_that_breaks_off_before_its_first_review_is_an_error(write_raw: WriteRaw) -> None:
-    raw = cut(write_raw([GOOD]), 30)
-    with pytest.raises(ValueError, match=r"no usable line among its 1 .*breaks off here.* Fetch or copy it again"):
-        read_reviews(raw)
-
-
-def test_a_file_without_reviews_that_was_downloaded_is_to_be_removed(write_raw: WriteRaw) -> None:
-    raw = write_raw([{"message": "quota exceeded"}])
-    assert raw.path is not None
-    write_note(raw.path, {"url": "https://a/b"}, *measure(raw.path))
-    with pytest.raises(ValueError, match=rf"no usable line .*Remove {raw.path} to have it downloaded .*again"):
-        read_reviews(raw)
+def test_a_plain_file_that_ends_too_early_has_one_bad_line(write_raw: WriteRaw) -> None:
+    """What is missing can't be told from a line that is no JSON."""
+    path = write_raw([GOOD]).path.with_name("plain.json")
+    content = f"{json.dumps(GOOD)}\n" * 3
+    path.write_text(content[:-20])
+    raw = RawFile(part="reviews", path=path, bytes=len(content) - 20, sha256="", origin="", synthetic=False)
+    reviews, report = read_reviews(raw)
+    assert (reviews.height, report.rows, report.bad_rows) == (2, 3, {"not a JSON object": 1})
+    assert report.quarantine["line_number"].to_list() == [3]
 
 
 def test_another_file_under_the_old_name_is_noticed(write_raw: WriteRaw) -> None:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from assets.amazon.validation import Validation, add_to_data_docs, check_drift, check_sequences, docs
-from assets.amazon.validation.rules import Check, none_of, number, validate
+from assets.amazon.validation import Validation, add_to_data_docs, check_drift, check_sequences
+from assets.amazon.validation.rules import Check, none_of, number
+from assets.amazon.validation.suites import validate
 from tests.assets.amazon.validation.damage import build
 
 
 def found(wrong: int, *, stage: str = "raw", note: str = "by hand") -> Validation:
     checks = (Check("sums", "Sums are <i>right</i>."), Check("words", "Words are few.", critical=False))
-    rules = [none_of("sums", "wrong"), number("words", "share", high=0.5)]
-    return validate(stage, checks, rules, {"wrong": wrong, "share": 0.125}, notes={"sums": note})
+    rules = [*none_of("sums", wrong=wrong), *number("words", high=0.5, share=0.125)]
+    return validate(stage, checks, rules, {"sums": note})
 
 
 def add(folder: Path, validation: Validation) -> Path:
@@ -87,12 +88,12 @@ def test_what_fails_half_way_leaves_the_old_pages_whole(tmp_path: Path, monkeypa
     add(tmp_path, found(wrong=3))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def break_off(path: Path, text: str) -> None:
-        with docs.staged(path) as beside:
-            beside.write_text(text[:100], encoding="utf-8")
-            raise OSError("disk full")
+    def full(path: Path, data: bytes) -> int:
+        real(path, data[:100])
+        raise OSError("disk full")
 
-    monkeypatch.setattr(docs, "_write", break_off)
-    with pytest.raises(OSError, match="disk full"):
+    real = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ValueError, match="disk full"):
         add(tmp_path, found(wrong=0))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

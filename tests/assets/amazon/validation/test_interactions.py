@@ -83,20 +83,16 @@ def changed(filters: Filters, **fields: object) -> Filters:
 
 def check(filters: Filters = FILTERS, mutation: Mutation | None = None) -> Validation:
     built, _ = build()
-    arguments = {
-        "interactions": built.interactions,
-        "users": built.users,
-        "items": built.items,
-        "filters": filters,
-    }
     if mutation:
-        arguments[mutation.argument] = mutation.damage(arguments[mutation.argument])
-    return check_interactions(**arguments)
+        damaged = mutation.damage(filters if mutation.argument == "filters" else getattr(built, mutation.argument))
+        if mutation.argument == "filters":
+            return check_interactions(built, damaged)
+        built = built.model_copy(update={mutation.argument: damaged})
+    return check_interactions(built, filters)
 
 
 def test_sound_interactions_pass(domain) -> None:
-    built = domain.interactions
-    for validation in (check(), check_interactions(built.interactions, built.users, built.items, Filters())):
+    for validation in (check(), check_interactions(domain.interactions, Filters())):
         assert [result.name for result in validation.results] == names(INTERACTION_CHECKS)
         assert failed(validation) == set()
         assert all(result.observed and result.critical for result in validation.results)
@@ -124,7 +120,8 @@ def test_every_check_has_a_mutation() -> None:
 def test_repeats_are_judged_by_the_rule_for_duplicates(duplicates: str, place: int, days: int, fails: bool) -> None:
     built, _ = build()
     rows = with_a_repeat(built.interactions, place, days)
-    validation = check_interactions(rows, built.users, built.items, changed(FILTERS, duplicates=duplicates))
+    repeating = built.model_copy(update={"interactions": rows})
+    validation = check_interactions(repeating, changed(FILTERS, duplicates=duplicates))
     assert failed(validation) == ({"repeats_as_ruled"} if fails else set())
     assert f"duplicates: {duplicates}" in observed(validation, "repeats_as_ruled")
 
@@ -148,6 +145,17 @@ def test_the_files_order_is_not_checked_for_time_and_says_so() -> None:
     )
     by_time = Mutation("", "interactions", lambda frame: frame.sort("timestamp"))
     assert failed(check(filters, by_time)) == {"order_holds"}
+
+
+def test_ties_are_checked_by_the_rule_for_them() -> None:
+    """The first two rows are of one day: of items 1 and 2, which the hash puts the other way round."""
+    by_hash, by_asin = (build(filters=changed(FILTERS, ties=ties))[0] for ties in ("hash", "asin"))
+    assert [built.interactions["item_id"].head(2).to_list() for built in (by_hash, by_asin)] == [[2, 1], [1, 2]]
+    for ties, sound, other in (("hash", by_hash, by_asin), ("asin", by_asin, by_hash)):
+        filters = changed(FILTERS, ties=ties)
+        assert failed(check_interactions(sound, filters)) == set()
+        assert failed(check_interactions(other, filters)) == {"order_holds"}
+        assert observed(check_interactions(sound, filters), "order_holds").endswith(f"order: time, ties: {ties}")
 
 
 def test_the_last_day_is_the_one_of_as_of() -> None:

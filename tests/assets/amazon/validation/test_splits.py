@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from assets.amazon import splits as splits_module
-from assets.amazon.interactions import Filters
+from assets.amazon.interactions import Filters, Interactions
 from assets.amazon.sequences import build_sequences
 from assets.amazon.splits import GlobalTemporal, LeaveOneOut, split_interactions
 from assets.amazon.validation import SPLIT_CHECKS, Validation, check_splits
@@ -102,23 +102,25 @@ def check(kind: Kind, mutation: Mutation | None = None, filters: Filters = SHORT
     if mutation and mutation.argument == "all":
         interactions = mutation.damage(interactions)
     sequences = build_sequences(interactions)
-    tables = {
-        "splits": split_interactions(interactions, sequences, kind),
-        "sequences": sequences,
-        "interactions": interactions,
-    }
+    dataset = split_interactions(with_table(interactions), sequences, kind, filters)
+    tables = {"splits": dataset.splits, "sequences": sequences, "interactions": interactions}
     if mutation and mutation.argument != "all":
         tables[mutation.argument] = mutation.damage(tables[mutation.argument])
-    return check_splits(**tables, split=kind, filters=filters)
+    dataset = dataset.model_copy(update={"splits": tables.pop("splits")})
+    return check_splits(dataset, **tables, split=kind, filters=filters)
+
+
+def with_table(interactions: pl.DataFrame) -> Interactions:
+    return build(WITH_SHORT_USERS, SHORT)[0].model_copy(update={"interactions": interactions})
 
 
 @pytest.mark.parametrize("short_users", ["train", "drop"])
 @pytest.mark.parametrize("kind", [LAST_OUT, IN_TIME], ids=lambda kind: kind.kind)
 def test_sound_splits_pass(domain, kind: Kind, short_users: str) -> None:
     kind = kind.model_copy(update={"short_users": short_users})
-    interactions, sequences = domain.interactions.interactions, domain.sequences
-    splits = split_interactions(interactions, sequences, kind)
-    for validation in (check(kind), check_splits(splits, sequences, interactions, kind, Filters())):
+    dataset = split_interactions(domain.interactions, domain.sequences, kind, Filters())
+    table = domain.interactions.interactions
+    for validation in (check(kind), check_splits(dataset, domain.sequences, table, kind, Filters())):
         assert [result.name for result in validation.results] == names(SPLIT_CHECKS)
         assert failed(validation) == set()
         assert all(result.observed and result.critical for result in validation.results)
@@ -145,10 +147,10 @@ def test_rows_of_users_due_none_are_found(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", [LAST_OUT, IN_TIME], ids=lambda kind: kind.kind)
 def test_short_users_who_were_to_be_dropped_are_found(kind: Kind) -> None:
-    interactions, sequences = build(WITH_SHORT_USERS, SHORT)[0].interactions, build(WITH_SHORT_USERS, SHORT)[1]
-    splits = split_interactions(interactions, sequences, kind)
+    built, sequences = build(WITH_SHORT_USERS, SHORT)
+    dataset = split_interactions(built, sequences, kind, SHORT)
     dropping = kind.model_copy(update={"short_users": "drop"})
-    assert failed(check_splits(splits, sequences, interactions, dropping, SHORT)) == {"one_train_row_each"}
+    assert failed(check_splits(dataset, sequences, built.interactions, dropping, SHORT)) == {"one_train_row_each"}
 
 
 @pytest.mark.parametrize(
@@ -169,9 +171,9 @@ def test_what_crosses_the_cut_in_time_is_counted(damage: Damage, what: str) -> N
 
 def test_a_split_of_another_cut_is_found() -> None:
     built, sequences = build(WITH_SHORT_USERS, SHORT)
-    splits = split_interactions(built.interactions, sequences, IN_TIME)
+    dataset = split_interactions(built, sequences, IN_TIME, SHORT)
     for other in (LAST_OUT, GlobalTemporal(validation_share=0.3, test_share=0.1)):
-        assert "cut_holds" in failed(check_splits(splits, sequences, built.interactions, other, SHORT))
+        assert "cut_holds" in failed(check_splits(dataset, sequences, built.interactions, other, SHORT))
 
 
 def test_a_cut_that_is_worked_out_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,5 +79,5 @@ def test_the_first_materialisation_passes_and_says_so() -> None:
 
 
 def test_the_projects_statistics_have_what_is_compared(domain) -> None:
-    statistics = dataset_statistics(domain.interactions.interactions, domain.splits)
+    statistics = dataset_statistics(domain.interactions.interactions, domain.dataset)
     assert failed(check_drift(statistics, statistics)) == set()

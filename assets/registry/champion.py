@@ -1,0 +1,68 @@
+"""The champion on newer splits: a registered version is judged by its own code, its items found by their raw ids."""
+
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assets.amazon.dataset import Dataset
+from assets.registry.packing import CATALOGUE
+from assets.registry.store import connect
+from assets.registry.versions import MODEL_TAG, aliased
+from assets.workspace import home
+from assets.workspace.checkpoints import Checkpoint, RegisteredVersion, read_provenance
+from assets.workspace.evaluations import Evaluation, evaluate
+
+if TYPE_CHECKING:
+    from assets.configuration.domains import Domain
+    from assets.configuration.profiles import EvaluationProfile
+    from models.recommender import AnyRecommender
+
+
+def judge_champion(
+    name: str, alias: str, dataset: Dataset, domain: "Domain", rules: "EvaluationProfile"
+) -> Evaluation | None:
+    """The evaluation of the version with this alias on these splits; None where no version has it.
+
+    Items that it doesn't know are a miss as targets, and their share is in the record.
+
+    Args:
+        name: of the registered model.
+        alias: such as `champion`.
+        dataset: any data version.
+        domain: of the dataset.
+        rules: candidates and seeds.
+    """
+    version = aliased(name, alias)
+    if version is None:
+        return None
+    folder = _download(version)
+    (directory,) = (path for path in (folder / "artifacts").iterdir() if path.is_dir())
+    checkpoint = Checkpoint(
+        name=alias,
+        domain=domain.name,
+        directory=directory,
+        provenance=read_provenance(directory),
+        seconds=0.0,
+        model=version,
+    )
+    item_ids = json.loads((folder / "artifacts" / CATALOGUE).read_text(encoding="utf-8"))["items"]
+    make = functools.partial(load_served)
+    return evaluate(checkpoint, dataset, domain, rules, name=alias, make=make, item_ids=item_ids)
+
+
+def load_served(checkpoint: Path) -> "AnyRecommender":
+    """The recommender of the served model that this checkpoint lies in, run by the model's own code."""
+    import mlflow.pyfunc
+
+    recommender: AnyRecommender = mlflow.pyfunc.load_model(str(checkpoint.parents[1])).unwrap_python_model().recommender
+    return recommender
+
+
+def _download(version: RegisteredVersion) -> Path:
+    """The served model's directory on this machine."""
+    import mlflow.artifacts
+
+    client = connect(home.mlflow_uri())
+    source = client.get_logged_model(client.get_model_version(version.name, version.version).tags[MODEL_TAG])
+    return Path(mlflow.artifacts.download_artifacts(source.artifact_location))

@@ -1,0 +1,50 @@
+"""What all assets share: their owners, and how tables and figures are shown in the Dagster UI."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from dagster import (
+    MarkdownMetadataValue,
+    MetadataValue,
+    TableColumn,
+    TableMetadataValue,
+    TableRecord,
+    TableSchema,
+)
+
+OWNERS = ["team:recommenders"]
+
+
+def frame_metadata(frame: pl.DataFrame) -> dict[str, Any]:
+    """The first rows of a table; its row count and schema come from the IO manager."""
+    return {
+        "preview": table_metadata(
+            [{k: _cell(v) for k, v in row.items()} for row in frame.head(5).iter_rows(named=True)]
+        ),
+    }
+
+
+def table_metadata(rows: Sequence[Mapping[str, Any]]) -> TableMetadataValue:
+    """Rows of plain values as a table, numbers to four digits; the columns are those of the first row."""
+    records = [TableRecord({name: _rounded(value) for name, value in row.items()}) for row in rows]
+    columns = [TableColumn(name, _type_name(value)) for name, value in rows[0].items()] if rows else []
+    return MetadataValue.table(records, TableSchema(columns))
+
+
+def figure_metadata(png: bytes, title: str) -> MarkdownMetadataValue:
+    """A PNG that the UI shows in place."""
+    return MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})")
+
+
+def _cell(value: Any) -> str | int | float | bool | None:
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _type_name(value: Any) -> str:
+    return {bool: "bool", int: "int", float: "float"}.get(type(value), "string")

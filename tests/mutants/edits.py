@@ -1,0 +1,254 @@
+"""Mistakes in the wiring that must not pass: each is one edit of the source, and the tests that have to notice it."""
+
+from typing import NamedTuple
+
+
+class Edit(NamedTuple):
+    """One mistake: `old`, which stands once in the file at `path`, becomes `new`; one of `tests` then fails."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: str
+
+
+WORKSPACE, REGISTRY, LLM = (
+    "tests/assets/workspace tests/assets/inputs",
+    "tests/assets/registry",
+    "tests/assets/test_llm.py",
+)
+STUDIES, DELIVERY = "tests/assets/studies", "tests/assets/test_delivery.py"
+SASREC, SLMREC = "tests/models/baselines/test_sasrec.py", "tests/models/slmrec"
+TRAINING = "tests/models/training"
+
+EDITS = (
+    # which rows a training reads
+    Edit(
+        "early stopping on the test split",
+        "assets/inputs/validated_rows.py",
+        'self.dataset.histories("validation"), self.dataset.targets("validation")',
+        'self.dataset.histories("test"), self.dataset.targets("test")',
+        WORKSPACE,
+    ),
+    Edit(
+        "validation of other users than the profile draws",
+        "assets/inputs/validated_rows.py",
+        "users=self.users, seed=self.seed",
+        "users=self.users, seed=0",
+        WORKSPACE,
+    ),
+    Edit(
+        "recommenders trained on test histories",
+        "assets/inputs/training_rows.py",
+        "sequences=self.dataset.training_sequences()",
+        'sequences=self.dataset.histories("test")',
+        WORKSPACE,
+    ),
+    Edit(
+        "layer influence measured on test users",
+        "assets/inputs/training_rows.py",
+        'validation=self.dataset.histories("validation")',
+        'validation=self.dataset.histories("test")',
+        WORKSPACE,
+    ),
+    Edit(
+        "held-out reviews in the language model's corpus",
+        "assets/amazon/text.py",
+        'pl.col("user").is_null() | pl.Series(may_be_read, dtype=pl.Boolean)',
+        'pl.col("user").is_null() | pl.Series(may_be_read | True, dtype=pl.Boolean)',
+        "tests/assets/amazon/test_text.py",
+    ),
+    Edit(
+        "reviews from the time of validation in the corpus of a temporal split",
+        "assets/amazon/text.py",
+        "seconds(names) < dataset.cuts[0]",
+        "seconds(names) < dataset.cuts[1]",
+        "tests/assets/amazon/test_text.py",
+    ),
+    Edit(
+        "theory measured on test users",
+        "assets/studies/theory.py",
+        'splits.histories("validation")',
+        'splits.histories("test")',
+        STUDIES,
+    ),
+    # what is judged, and on what
+    Edit(
+        "recommenders judged on the validation split",
+        "assets/workspace/evaluations.py",
+        """    histories, targets = dataset.histories("test"), dataset.targets("test")
+    recommender, ranks""",
+        """    histories, targets = dataset.histories("validation"), dataset.targets("validation")
+    recommender, ranks""",
+        WORKSPACE,
+    ),
+    Edit(
+        "ranks taken on the validation split",
+        "assets/workspace/evaluations.py",
+        """    histories, targets = dataset.histories("test"), dataset.targets("test")
+    directory""",
+        """    histories, targets = dataset.histories("validation"), dataset.targets("validation")
+    directory""",
+        WORKSPACE,
+    ),
+    Edit(
+        "an evaluation used again for another checkpoint",
+        "assets/workspace/evaluations.py",
+        '"checkpoint": checkpoint.identity',
+        '"checkpoint": checkpoint.name',
+        WORKSPACE,
+    ),
+    Edit(
+        "90 % intervals",
+        "evaluation/intervals.py",
+        "LEVEL = (0.025, 0.975)",
+        "LEVEL = (0.05, 0.95)",
+        "tests/evaluation",
+    ),
+    Edit(
+        "results labelled with the profile that judges",
+        "assets/workspace/evaluations.py",
+        "    training = checkpoint.training()\n",
+        '    training = checkpoint.training().model_copy(update={"profile": "other"})\n',
+        f"{WORKSPACE} tests/assets/test_results.py",
+    ),
+    # the gate
+    Edit(
+        "the gate accepts every student",
+        "assets/delivery.py",
+        "accepted=bool(same and ours.mean() > floor.mean())",
+        "accepted=True",
+        DELIVERY,
+    ),
+    Edit(
+        "the gate accepts a student that was never judged",
+        "assets/delivery.py",
+        "accepted=bool(same and ours",
+        "accepted=bool(ours",
+        DELIVERY,
+    ),
+    Edit(
+        "the gate accepts a student that is no better than popularity",
+        "assets/delivery.py",
+        "ours.mean() > floor.mean()",
+        "ours.mean() >= floor.mean()",
+        DELIVERY,
+    ),
+    # identities
+    Edit(
+        "a student may learn from another split's teacher",
+        "assets/workspace/checkpoints.py",
+        "if own is not None and own != data_version:",
+        "if own is not None and own != data_version and not own:",
+        f"{WORKSPACE} {LLM}",
+    ),
+    Edit(
+        "another checkpoint's files are read",
+        "assets/workspace/checkpoints.py",
+        "if found.identity != self.identity:",
+        "if found.identity != self.identity and not self.name:",
+        WORKSPACE,
+    ),
+    Edit(
+        "damaged files are read",
+        "assets/workspace/checkpoints.py",
+        "if _digest(directory / name) != sha256",
+        "if not (directory / name).exists()",
+        WORKSPACE,
+    ),
+    Edit(
+        "the precision is no part of the teacher's states",
+        "models/slmrec/student.py",
+        "self.distillation.states, self.training.precision)",
+        'self.distillation.states, "float32")',
+        f"{SLMREC} {LLM}",
+    ),
+    Edit(
+        "normed or raw is no part of the teacher's states",
+        "models/slmrec/student.py",
+        "StatesSettings(self.distillation.blocks, self.distillation.states,",
+        'StatesSettings(self.distillation.blocks, "normed",',
+        f"{SLMREC} {LLM}",
+    ),
+    # seeds
+    Edit(
+        "the profile's seed is ignored by recommenders",
+        "assets/registry/trainings.py",
+        "settings, profile.seed, inputs, upstream)\n",
+        "settings, 0, inputs, upstream)\n",
+        f"{REGISTRY} {LLM}",
+    ),
+    Edit(
+        "the profile's seed is ignored by backbone, item embeddings and states",
+        "assets/registry/trainings.py",
+        "fit, settings, profile.seed, inputs, upstream or {}, writes=True",
+        "fit, settings, 0, inputs, upstream or {}, writes=True",
+        f"{REGISTRY} {LLM} tests/assets/test_backbone.py",
+    ),
+    Edit(
+        "all seeds of a study are one",
+        "assets/studies/cells.py",
+        'name=f"{self.name}/{cell.name}-s{seed}", seed=seed)',
+        'name=f"{self.name}/{cell.name}-s{seed}", seed=0)',
+        STUDIES,
+    ),
+    Edit(
+        "the seed of the course is another than the recipe's",
+        "assets/workspace/recipe.py",
+        "Course(seed=self.seed,",
+        "Course(seed=0,",
+        WORKSPACE,
+    ),
+    Edit(
+        "the teacher's training ignores its seed",
+        "models/slmrec/teacher.py",
+        "on_backbone(data, settings.model, course.seed)",
+        "on_backbone(data, settings.model, 0)",
+        f"{SLMREC} {WORKSPACE}",
+    ),
+    # the method
+    Edit(
+        "online students are detached where they should not be",
+        "models/slmrec/student.py",
+        "detached=settings.detached",
+        "detached=not settings.detached",
+        f"{SLMREC} {STUDIES}",
+    ),
+    Edit(
+        "raw read-outs are normed",
+        "assets/studies/depth.py",
+        "layer=layer, normed=name",
+        'layer=layer, normed="" != name or name',
+        STUDIES,
+    ),
+    Edit(
+        "LoRA's dropout is ignored",
+        "models/backbone/lora.py",
+        "lora_dropout=settings.dropout",
+        "lora_dropout=0.0",
+        "tests/models/backbone/test_lora.py",
+    ),
+    Edit(
+        "LoRA's alpha is ignored",
+        "models/backbone/lora.py",
+        "lora_alpha=settings.alpha",
+        "lora_alpha=settings.rank",
+        "tests/models/backbone/test_lora.py",
+    ),
+    Edit(
+        "SASRec's attention has no dropout",
+        "models/baselines/sasrec.py",
+        "dropout = self.dropout.p if self.training else 0.0",
+        "dropout = 0.0",
+        SASREC,
+    ),
+    Edit(
+        "SASRec's embeddings have no dropout",
+        "models/baselines/sasrec.py",
+        "x_BLD = self.dropout(self.items(items_BL) + self.positions(positions_L))",
+        "x_BLD = self.items(items_BL) + self.positions(positions_L)",
+        SASREC,
+    ),
+    Edit("Adam's β2 is another", "models/training/run.py", "adam_beta2=0.999", "adam_beta2=0.9", TRAINING),
+)

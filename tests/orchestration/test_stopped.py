@@ -1,0 +1,76 @@
+"""A run that is stopped, or whose disk fills up: one plain line, and nothing half done is taken for whole."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.orchestration.workplace import ROOT, Workplace, make_workplace
+
+FULL = """
+import sys
+from sqlalchemy import Engine, event
+
+@event.listens_for(Engine, "connect")
+def no_room(connection, _):
+    \"\"\"SQLite's own answer when a file may not grow: "database or disk is full".\"\"\"
+    (file,) = [path for _, name, path in connection.execute("pragma database_list") if name == "main"]
+    if sys.argv[1] in file:
+        connection.execute(f"pragma max_page_count = {sys.argv[2]}")
+
+from orchestration.__main__ import main
+sys.exit(main(["run", "--domain", "tiny", "--profile", sys.argv[3]]))
+"""
+
+
+def last_lines(stderr: str) -> list[str]:
+    """What is said after the steps."""
+    return [line for line in stderr.splitlines() if line.startswith("slmrec: ")]
+
+
+def test_ctrl_c_ends_a_run_with_one_plain_line_and_the_next_goes_on(tmp_path: Path) -> None:
+    place = make_workplace(tmp_path)
+    profile = place.folder / "tiny.yaml"
+    profile.write_text(profile.read_text().replace("max_steps: 5,", "max_steps: 500000,"))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "orchestration", "run", "--domain", "tiny", "--profile", str(profile)],
+        cwd=ROOT,
+        env=dict(place.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr
+    for line in running.stderr:
+        if "language_backbone" in line:
+            break
+    running.send_signal(signal.SIGINT)
+    stdout, stderr = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert stdout == ""
+    assert last_lines(stderr) == ["slmrec: stopped. The same command goes on from where it was."]
+    assert "Traceback" not in stderr
+    assert not (place.home / "records/language_backbone/tiny.json").exists()
+    with closing(sqlite3.connect(place.home / "mlflow.db")) as store:
+        ends = dict(store.execute("select name, status from runs"))
+    assert ends["splits"] == "FINISHED"
+    assert ends.get("language_backbone", "KILLED") == "KILLED"
+    done = place.python("-c", "from assets.workspace.home import domain_lock\nwith domain_lock('tiny'): pass")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("file", "pages"), [("history/runs/", 12), ("mlflow.db", 1)])
+def test_a_full_disk_is_said_in_one_line(finished: Workplace, tmp_path: Path, file: str, pages: int) -> None:
+    """Dagster's record of the run, and MLflow's store, which are SQLite files."""
+    place = finished.copied_to(tmp_path)
+    done = place.python("-c", FULL, file, str(pages), str(place.folder / "tiny.yaml"))
+    assert done.returncode in (1, 2), done.stderr[-3000:]
+    (message,) = last_lines(done.stderr)
+    assert "database or disk is full" in message
+    assert "Traceback" not in done.stderr
+    assert "[SQL" not in done.stderr
+    assert done.stderr.rstrip().endswith(message)
