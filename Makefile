@@ -23,6 +23,9 @@ SPACE := $(subst ,, )
 absolute = $(subst $(SPACE),:,$(abspath $(subst :, ,$(1))))
 
 export SLMREC_HOME ?= $(CURDIR)/.slmrec
+# Links between Dagster and MLflow lead to where `make ui` serves them.
+export SLMREC_DAGSTER_URL ?= http://127.0.0.1:$(DAGSTER_PORT)
+export SLMREC_MLFLOW_URL ?= http://127.0.0.1:$(MLFLOW_PORT)
 ifneq ($(DOMAINS),)
 export SLMREC_DOMAINS := $(call absolute,$(DOMAINS))
 endif

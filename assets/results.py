@@ -17,7 +17,7 @@ from assets.registry.store import dagster_run_url
 from assets.workspace import home as homes
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.evaluations import Evaluation, find
-from assets.workspace.presentation import OWNERS, figure_metadata, table_metadata
+from assets.workspace.presentation import OWNERS, figure_metadata, make_command, table_metadata
 from assets.workspace.resources import Home
 from evaluation.significance import ComparisonTable
 
@@ -195,7 +195,7 @@ def write_report(
         quality=_quality(statistics, homes.data_docs_directory(domain)),
         links=_run_links(records, tracking),
         studies=studies,
-        studies_command=f"make studies DOMAIN={domain} PROFILE={profiles[-1]}",
+        studies_command=make_command("studies", profiles[-1], domain),
     )
     path = homes.report_directory(domain) / name
     write_file(path, html.encode())

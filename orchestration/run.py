@@ -1,7 +1,6 @@
 """One domain through one job, in this process: what `make demo`, `make run` and `make studies` do."""
 
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from assets.amazon.download.fetching import check_source
 from assets.configuration.resources import PARTITION_TAG, domain_resource, profile_resource
 from assets.workspace import home
+from assets.workspace.presentation import make_command
 
 CODE_LOCATION = "slmrec"
 """As in workspace.yaml."""
@@ -137,24 +137,6 @@ def _show_results(domain: str, profile: str, as_of: str | None) -> None:
         f"To look at runs, lineage, metrics and registered models:  {make_command('ui', profile)}\n"
         f"What each part of the method is worth:  {make_command('studies', profile, domain, as_of)}\n"
     )
-
-
-def make_command(target: str, profile: str, domain: str | None = None, as_of: str | None = None) -> str:
-    """The `make` command as a shell takes it, with the user's own domains and profiles.
-
-    Args:
-        target: `ui` or `studies`.
-        profile: a name, or the path of a YAML file.
-        domain: for which it is run; None: for all.
-        as_of: as of `run_job`.
-    """
-    own_profiles = os.environ.get("SLMREC_PROFILES") or (profile if not domain and Path(profile).suffix else None)
-    given = {
-        "DOMAINS": os.environ.get("SLMREC_DOMAINS"),
-        "PROFILES": own_profiles,
-        **({"DOMAIN": domain, "PROFILE": profile, "AS_OF": as_of} if domain else {}),
-    }
-    return " ".join(["make", target, *(f"{name}={shlex.quote(value)}" for name, value in given.items() if value)])
 
 
 def _reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:

@@ -1,7 +1,10 @@
-"""What all assets share: their owners, and how tables and figures are shown in the Dagster UI."""
+"""What all assets share: owners, tables and figures as the Dagster UI shows them, and the commands to go on with."""
 
 import base64
+import os
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -36,6 +39,24 @@ def table_metadata(rows: Sequence[Mapping[str, Any]]) -> TableMetadataValue:
 def figure_metadata(png: bytes, title: str) -> MarkdownMetadataValue:
     """A PNG that the UI shows in place."""
     return MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})")
+
+
+def make_command(target: str, profile: str, domain: str | None = None, as_of: str | None = None) -> str:
+    """The `make` command as a shell takes it, with the user's own domains and profiles.
+
+    Args:
+        target: `ui` or `studies`.
+        profile: a name, or the path of a YAML file.
+        domain: for which it is run; None: for all.
+        as_of: the day after which everything is left out.
+    """
+    own_profiles = os.environ.get("SLMREC_PROFILES") or (profile if not domain and Path(profile).suffix else None)
+    given = {
+        "DOMAINS": os.environ.get("SLMREC_DOMAINS"),
+        "PROFILES": own_profiles,
+        **({"DOMAIN": domain, "PROFILE": profile, "AS_OF": as_of} if domain else {}),
+    }
+    return " ".join(["make", target, *(f"{name}={shlex.quote(value)}" for name, value in given.items() if value)])
 
 
 def _cell(value: Any) -> str | int | float | bool | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from assets.configuration.domains import find_domain, load_domains
-from orchestration.run import make_command
+from assets.workspace.presentation import make_command
 from tests.orchestration.workplace import DOMAINS, PROFILE, ROOT, Workplace, make_workplace
 
 README = (ROOT / "README.md").read_text()
