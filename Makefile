@@ -74,6 +74,7 @@ bench: $(READY)  ## the benchmarks, or ONLY=name
 	@$(BIN)/python -m tests.benchmarks $(ONLY)
 
 mutants: $(READY)  ## plant mistakes and name those that no test notices: hours, or ONLY=named
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
 	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only '$(ONLY)')
 
 check: $(READY)  ## linter, formatter, types, import direction, Dagster definitions

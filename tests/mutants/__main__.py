@@ -16,6 +16,7 @@ from tests.mutants.edits import EDITS, Edit
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = {
+    "evaluation/intervals.py": "tests/evaluation/test_intervals.py",
     "evaluation/metrics.py": "tests/evaluation/test_metrics.py tests/evaluation/test_protocols.py",
     "evaluation/ranking.py": "tests/evaluation/test_ranking.py",
     "evaluation/sampling.py": "tests/evaluation/test_sampling.py",
