@@ -86,7 +86,8 @@ class RecommenderModel(PythonModel):
         """The numbers of the history's known items, in its order."""
         if not isinstance(history, list | tuple | np.ndarray) or not all(isinstance(raw, str) for raw in history):
             raise _refused(
-                f"Row {row}: history must be a list of raw item ids, each a text; it holds null or another type."
+                f"Row {row}: history must be a list of raw item ids, each a text, without null; to a server send "
+                '{"dataframe_records": [{"history": ["B01", "B02"]}]}.'
             )
         return [self.numbers[raw] for raw in history if raw in self.numbers]
 

@@ -19,6 +19,7 @@ home.disable_telemetry()
 
 MLFLOW_WARNINGS = (
     "ignore:The ``noload`` loader strategy:DeprecationWarning",  # MLflow 3.17's queries, SQLAlchemy 2.1 (November 2026)
+    "ignore:.*Any type hint is inferred:UserWarning",  # its own types, when it is imported (November 2026)
     "ignore:Operation with range is deprecated:DeprecationWarning",  # its input examples, pandas 3 (November 2026)
 )
 
