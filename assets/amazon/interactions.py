@@ -5,17 +5,15 @@ the beginning; everything after works on integers. Not here: grouping the rows i
 cutting these into histories and targets (`splits.py`).
 """
 
-from __future__ import annotations
-
 import calendar
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from assets.amazon.reading.quarantine import ReadReport
 from assets.amazon.reading.raw_files import RawFile
@@ -24,14 +22,12 @@ from assets.amazon.ties import raw_id_hash, tie_hash
 DAY_SECONDS = 86_400
 
 
-class Filters(BaseModel):
+class Filters(BaseModel, extra="forbid", frozen=True):
     """Which reviews count, and in which order. The rating is the paper's; 5 and 5 are the published benchmarks' 5-core.
 
     `core: once` with `order: file` is what the released notebook (datasets/process.ipynb) does, and there to reproduce
     it. The files are sorted by ASIN: in their order the next item is the one with the next larger ASIN, a leak.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     minimum_rating: float = Field(3.0, ge=1, le=5, strict=True, description="reviews rated lower are left out (paper)")
     minimum_user_interactions: int = Field(5, ge=1, strict=True, description="a user with fewer is left out")
@@ -68,7 +64,7 @@ class Filters(BaseModel):
             raise ValueError("it must be a day of the calendar, written as 2018-09-26") from error
 
     @model_validator(mode="after")
-    def _ties_in_time(self) -> Filters:
+    def _ties_in_time(self) -> Self:
         if self.order == "file" and self.ties == "asin":
             raise ValueError("`order: file` knows no times and so no ties: leave out `ties`, or set `order: time`")
         return self
@@ -95,29 +91,18 @@ class Step:
     items: int
 
 
-class Interactions(BaseModel):
-    """Numbered interactions, the vocabularies behind the numbers, and what became of the raw reviews.
+class Interactions(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True):
+    """Numbered interactions, the vocabularies behind the numbers, and what became of the raw reviews."""
 
-    Attributes:
-        interactions: `user_id` u32 (from 0), `item_id` u32 (from 1), `rating` f32, `timestamp` i64 (seconds); by
-            user, then time and tie hash or ASIN, or with order="file" by user, then the file's order.
-        users: `user_id` u32, `reviewer_id` str; in the order of both.
-        items: `item_id` u32, `asin` str; in the order of both.
-        lines: of the raw file that are not blank.
-        quarantined: reason -> how many of them were left out for it.
-        steps: what every filter left, from the rows read to the core.
-        raw: the file of the reviews, where there is one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
+    # `user_id` u32 (from 0), `item_id` u32 (from 1), `rating` f32, `timestamp` i64 (seconds); by user, then time and
+    # tie hash or ASIN, or with order="file" by user, then the file's order
     interactions: pl.DataFrame
-    users: pl.DataFrame
-    items: pl.DataFrame
-    lines: int
-    quarantined: dict[str, int]
-    steps: tuple[Step, ...]
-    raw: RawFile | None = None
+    users: pl.DataFrame  # `user_id` u32, `reviewer_id` str; in the order of both
+    items: pl.DataFrame  # `item_id` u32, `asin` str; in the order of both
+    lines: int  # of the raw file that are not blank
+    quarantined: dict[str, int]  # reason -> how many of them were left out for it
+    steps: tuple[Step, ...]  # what every filter left, from the rows read to the core
+    raw: RawFile | None = None  # the file of the reviews, where there is one
 
 
 def build_interactions(reviews: pl.DataFrame, filters: Filters, report: ReadReport | None = None) -> Interactions:
@@ -143,17 +128,26 @@ def build_interactions(reviews: pl.DataFrame, filters: Filters, report: ReadRepo
     steps: list[Step] = []
     for name, remedy, left in _filtered(rows, filters):
         if left.is_empty():
-            raise ValueError(_nothing_left(name, remedy, steps))
-        steps.append(Step(name, left.height, _distinct(left["user"]), _distinct(left["item"])))
+            if not steps:
+                raise ValueError(
+                    "There is no review to filter: the domain's reviews file has none that can be used. "
+                    "Give it another file."
+                )
+            before = steps[-1]
+            raise ValueError(
+                f'The filter "{name}" leaves nothing of {before.interactions} interactions of {before.users} users '
+                f"with {before.items} items. {remedy}"
+            )
+        users, items = (int(np.count_nonzero(np.bincount(left[column].to_numpy()))) for column in ("user", "item"))
+        steps.append(Step(name, left.height, users, items))
         rows = left
 
-    user_ids, users = _number(rows["user"], raw_users, "user_id", first=0)
-    item_ids, items = _number(rows["item"], raw_items, "item_id", first=1)
-    interactions = pl.DataFrame([user_ids, item_ids, rows["rating"], rows["timestamp"]])
+    user_ids, all_users = _number(rows["user"], raw_users, "user_id", first=0)
+    item_ids, all_items = _number(rows["item"], raw_items, "item_id", first=1)
     return Interactions(
-        interactions=interactions.rechunk(),
-        users=users,
-        items=items,
+        interactions=pl.DataFrame([user_ids, item_ids, rows["rating"], rows["timestamp"]]).rechunk(),
+        users=all_users,
+        items=all_items,
         lines=report.rows if report else reviews.height,
         quarantined=report.bad_rows if report else {},
         steps=tuple(steps),
@@ -189,7 +183,7 @@ def _filtered(rows: pl.DataFrame, filters: Filters) -> Iterator[tuple[str, str, 
         rows = _first_of_each_pair(rows)
         yield "the first review by a user of an item", remedy, rows
     elif filters.duplicates == "consecutive":
-        rows = _without_runs(rows)
+        rows = rows.filter(_differs_from_the_row_before("user", "item"))
         yield "the first of a user's reviews of an item in a row", remedy, rows
 
     if filters.core == "once":
@@ -228,11 +222,6 @@ def _first_of_each_pair(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.Series(stays))
 
 
-def _without_runs(rows: pl.DataFrame) -> pl.DataFrame:
-    """Of each user's rows of one item in a row the first."""
-    return rows.filter(_differs_from_the_row_before("user", "item"))
-
-
 def _differs_from_the_row_before(*columns: str) -> pl.Expr:
     return pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in columns)
 
@@ -243,33 +232,25 @@ def _at_least(rows: pl.DataFrame, column: str, minimum: int) -> pl.DataFrame:
 
 
 def _core(rows: pl.DataFrame, filters: Filters) -> pl.DataFrame:
-    """The k-core; where repeats in a row count once, again until it brings no two of them together."""
-    core = _k_core(rows, filters.minimum_user_interactions, filters.minimum_item_interactions)
-    while filters.duplicates == "consecutive" and (collapsed := _without_runs(core)).height < core.height:
-        core = _k_core(collapsed, filters.minimum_user_interactions, filters.minimum_item_interactions)
-    return core
-
-
-def _k_core(rows: pl.DataFrame, k_user: int, k_item: int) -> pl.DataFrame:
     """Drop users and items with too few rows, again and again until none is left to drop.
 
-    The counts are kept up to date by what a round drops, so that a round costs little once most of it is done.
+    The counts are kept up to date by what a round drops, so that a round costs little once most of it is done. Where
+    repeats in a row count once, it begins anew until it brings no two of them together.
     """
-    all_users, all_items = rows["user"].to_numpy(), rows["item"].to_numpy()
-    user_counts, item_counts = np.bincount(all_users), np.bincount(all_items)
-    users, items = all_users, all_items
+    k_user, k_item = filters.minimum_user_interactions, filters.minimum_item_interactions
     while True:
-        stays = (user_counts >= k_user)[users] & (item_counts >= k_item)[items]
-        if stays.all():
-            break
-        user_counts -= np.bincount(users[~stays], minlength=len(user_counts))
-        item_counts -= np.bincount(items[~stays], minlength=len(item_counts))
-        users, items = users[stays], items[stays]
-    return rows.filter(pl.Series((user_counts >= k_user)[all_users] & (item_counts >= k_item)[all_items]))
-
-
-def _distinct(codes: pl.Series) -> int:
-    return int(np.count_nonzero(np.bincount(codes.to_numpy())))
+        all_users, all_items = rows["user"].to_numpy(), rows["item"].to_numpy()
+        user_counts, item_counts = np.bincount(all_users), np.bincount(all_items)
+        users, items = all_users, all_items
+        while not (stays := (user_counts >= k_user)[users] & (item_counts >= k_item)[items]).all():
+            user_counts -= np.bincount(users[~stays], minlength=len(user_counts))
+            item_counts -= np.bincount(items[~stays], minlength=len(item_counts))
+            users, items = users[stays], items[stays]
+        core = rows.filter(pl.Series((user_counts >= k_user)[all_users] & (item_counts >= k_item)[all_items]))
+        consecutive = filters.duplicates == "consecutive"
+        rows = core.filter(_differs_from_the_row_before("user", "item")) if consecutive else core
+        if rows.height == core.height:
+            return core
 
 
 def _number(codes: pl.Series, raw_ids: pl.Series, name: str, first: int) -> tuple[pl.Series, pl.DataFrame]:
@@ -278,15 +259,3 @@ def _number(codes: pl.Series, raw_ids: pl.Series, name: str, first: int) -> tupl
     numbers = (np.cumsum(left) + (first - 1)).astype(np.uint32)
     kept = raw_ids.filter(pl.Series(left)).rechunk()
     return pl.Series(name, numbers[codes.to_numpy()]), pl.DataFrame([pl.Series(name, numbers[left]), kept])
-
-
-def _nothing_left(name: str, remedy: str, steps: list[Step]) -> str:
-    if not steps:
-        return (
-            "There is no review to filter: the domain's reviews file has none that can be used. Give it another file."
-        )
-    before = steps[-1]
-    return (
-        f'The filter "{name}" leaves nothing of {before.interactions} interactions of {before.users} users '
-        f"with {before.items} items. {remedy}"
-    )

@@ -3,8 +3,6 @@
 Cutting the rows into histories and targets is `splits.py`'s subject.
 """
 
-from __future__ import annotations
-
 import polars as pl
 
 

@@ -4,13 +4,11 @@ Belongs here: leave-one-out and the global temporal split. Not here: the order o
 and how the splits are read (`dataset.py`).
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from assets.amazon.dataset import PARTS, SPLIT_TYPE, Dataset
 from assets.amazon.interactions import Filters, Interactions
@@ -23,20 +21,18 @@ ShortUsers = Annotated[
 ]
 
 
-class LeaveOneOut(BaseModel):
+class LeaveOneOut(BaseModel, extra="forbid", frozen=True):
     """Of every user's items s[0] … s[n-1] the last is for test, the one before for validation (paper).
 
     With n >= 3: test (s[:n-1], s[n-1]), validation (s[:n-2], s[n-2]), and s[:n-2] is for training. With n < 3 all of
     s is. The train row is (training items but the last, the last one) where there are two at least.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     kind: Literal["leave_one_out"] = "leave_one_out"
     short_users: ShortUsers = "train"
 
 
-class GlobalTemporal(BaseModel):
+class GlobalTemporal(BaseModel, extra="forbid", frozen=True):
     """One moment for all users parts training from validation, another one validation from test (Ji et al. 2020).
 
     So that nothing is learned from what came after a target. Of a user's items those before the first moment are for
@@ -45,15 +41,13 @@ class GlobalTemporal(BaseModel):
     nothing before a moment, or nothing after it, has no row there. The shares, a tenth each, are ours.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     kind: Literal["temporal"] = "temporal"
     validation_share: float = Field(0.1, gt=0, lt=1, description="part of the interactions between the two moments")
     test_share: float = Field(0.1, gt=0, lt=1, description="part of the interactions from the second moment on")
     short_users: ShortUsers = "train"
 
     @model_validator(mode="after")
-    def _leave_something_to_train_on(self) -> GlobalTemporal:
+    def _leave_something_to_train_on(self) -> Self:
         if self.validation_share + self.test_share >= 1:
             raise ValueError(
                 f"validation_share ({self.validation_share:g}) and test_share ({self.test_share:g}) leave nothing to "
@@ -81,16 +75,24 @@ def split_interactions(
     """
     table = interactions.interactions
     cuts = None if isinstance(split, LeaveOneOut) else cut_times(table, split)
-    splits = (
-        leave_one_out(sequences, split.short_users)
-        if cuts is None
-        else _cut_at(table, sequences, cuts, split.short_users)
-    )
-    rows = dict(splits.group_by("split").len().iter_rows())
-    if missing := [name for name in PARTS if name not in rows]:
+    if cuts is None:
+        splits = leave_one_out(sequences, split.short_users)
+    else:
+        splits = _cut_at(table, sequences, cuts, split.short_users)
+    if missing := [part for part in PARTS if not (splits["split"] == part).any()]:
+        times = table["timestamp"].n_unique()
+        remedy = (
+            f"The interactions have {times:,} distinct time{'s' if times > 1 else ''}, each on one side of every cut"
+        )
+        if cuts is None:
+            remedy = "It takes 3 interactions to evaluate a user and 4 to train on one too: filter less"
+        elif times < len(PARTS):
+            remedy += f", which is too few for {len(PARTS)} parts: split the domain by leave_one_out"
+        else:
+            remedy += ": change the shares of the domain's split, or split it by leave_one_out"
         raise ValueError(
             f"The split {split.kind} of {sequences.height} users leaves no rows for {' and '.join(missing)}. "
-            f"{_remedy(table, split)}, or give the domain more reviews."
+            f"{remedy}, or give the domain more reviews."
         )
     return Dataset(
         kind=split.kind,
@@ -100,16 +102,6 @@ def split_interactions(
         cuts=cuts,
         departures=filters.departures,
     )
-
-
-def _remedy(interactions: pl.DataFrame, split: LeaveOneOut | GlobalTemporal) -> str:
-    if isinstance(split, LeaveOneOut):
-        return "It takes 3 interactions to evaluate a user and 4 to train on one too: filter less"
-    times = interactions["timestamp"].n_unique()
-    told = f"The interactions have {times:,} distinct time{'s' if times > 1 else ''}, each on one side of every cut"
-    if times < len(PARTS):
-        return f"{told}, which is too few for {len(PARTS)} parts: split the domain by leave_one_out"
-    return f"{told}: change the shares of the domain's split, or split it by leave_one_out"
 
 
 def leave_one_out(sequences: pl.DataFrame, short_users: ShortUsers = "train") -> pl.DataFrame:

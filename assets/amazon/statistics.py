@@ -4,8 +4,6 @@ Belongs here: counting, on numbered interactions and their splits. Not here: pub
 drawing (`evaluation/`), nor what is checked (`validation/`).
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 
@@ -121,13 +119,9 @@ def _head_share(popularity: np.ndarray, share: float) -> float:
 
 
 def _histogram(lengths: np.ndarray) -> dict[str, int]:
-    bins = [(low, high - 1) for low, high in pairwise(LENGTH_EDGES)]
-    counts = {
-        (str(low) if low == high else f"{low}-{high}"): int(((lengths >= low) & (lengths <= high)).sum())
-        for low, high in bins
-    }
-    counts[f"{LENGTH_EDGES[-1]}+"] = int((lengths >= LENGTH_EDGES[-1]).sum())
-    return counts
+    bins = [f"{low}" if low == high - 1 else f"{low}-{high - 1}" for low, high in pairwise(LENGTH_EDGES)]
+    counts, _ = np.histogram(lengths, [*LENGTH_EDGES, np.inf])
+    return dict(zip([*bins, f"{LENGTH_EDGES[-1]}+"], counts.tolist(), strict=True))
 
 
 def _per_month(first_day: np.datetime64, per_day: np.ndarray) -> dict[str, int]:

@@ -4,8 +4,6 @@ Reading and cleaning single fields is `metadata.py`'s subject. Here it is decide
 must not be seen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -6,8 +6,6 @@ day, which renumber, leave the order of what was there before as it is. It is ou
 on every version of every library.
 """
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

@@ -5,8 +5,6 @@ its name. Not here: a single request (`transfer.py`), the bytes that are there s
 that is there already will do (`fetching.py`).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path

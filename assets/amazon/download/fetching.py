@@ -7,8 +7,6 @@ made or fetched twice, and a damaged one is noticed. Not here: how a download go
 (`reading/`).
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any
@@ -32,9 +30,9 @@ def check_source(source: Source) -> None:
         ValueError: says which file, what was found, and what to do.
     """
     if isinstance(source, LocalSource):
-        check_json_lines(source.reviews.expanduser(), _remedy("reviews"))
+        _local_file(source, "reviews")
         if source.metadata is not None:
-            check_json_lines(source.metadata.expanduser(), _remedy("metadata"))
+            _local_file(source, "metadata")
 
 
 def fetch(source: Source, part: Part, directory: Path, progress: Progress) -> RawFile:
@@ -51,8 +49,7 @@ def fetch(source: Source, part: Part, directory: Path, progress: Progress) -> Ra
     if part == "metadata" and not source.metadata:
         return NO_FILE
     if isinstance(source, LocalSource):
-        path = (source.reviews if part == "reviews" else source.metadata or Path()).expanduser()
-        check_json_lines(path, _remedy(part))
+        path = _local_file(source, part)
         return _look(path, part, f"{path} (a local file)", source.maximum_bytes, progress, synthetic=source.synthetic)
     addresses = source.addresses() if isinstance(source, AmazonSource) else source
     mirrors = addresses.reviews if part == "reviews" else addresses.metadata or []
@@ -95,8 +92,10 @@ def _look(
     return RawFile(part=part, path=path, bytes=size, sha256=sha256, origin=origin, synthetic=synthetic)
 
 
-def _remedy(part: Part) -> str:
-    return f"Correct the path under `{part}` in the domain's source, or put the file there."
+def _local_file(source: LocalSource, part: Part) -> Path:
+    path = (source.reviews if part == "reviews" else source.metadata or Path()).expanduser()
+    check_json_lines(path, f"Correct the path under `{part}` in the domain's source, or put the file there.")
+    return path
 
 
 def _make(source: SyntheticSource, part: Part, directory: Path, progress: Progress) -> RawFile:

@@ -5,8 +5,6 @@ the server calls this edition of the file, and its size. Both outlive the proces
 this one was stopped. How bytes are asked for is `transfer.py`'s subject.
 """
 
-from __future__ import annotations
-
 import errno
 import shutil
 import sys
@@ -32,10 +30,8 @@ class Edition:
     """One state of a file at one address, as its server describes it."""
 
     url: str
-    validator: str | None
-    """A strong ETag or a Last-Modified date: when it changes, the file has changed. None: the server gives neither."""
-    size: int | None
-    """Of the whole file, in bytes. None: not announced."""
+    validator: str | None  # a strong ETag or a Last-Modified date: it changes with the file; None: there is neither
+    size: int | None  # of the whole file, in bytes; None: not announced
 
 
 class Partial:
@@ -58,8 +54,7 @@ class Partial:
     def restart(self, edition: Edition) -> None:
         """Forget what is there; what comes now is of this edition."""
         self.discard()
-        with self._disk():
-            write_json(self._note, asdict(edition))
+        write_json(self._note, asdict(edition))
         self.edition = edition
 
     def discard(self) -> None:
@@ -125,13 +120,8 @@ class Partial:
 def meter(name: str, done: int, size: int | None, progress: Progress) -> Iterator[Callable[[int], object]]:
     """A function to call with the number of bytes that arrived of the file of that name.
 
-    A bar on stderr if that is a terminal; otherwise `progress` gets a line now and then.
-
-    Args:
-        name: of the file.
-        done: the bytes that are there already.
-        size: of the whole file; None: not known.
-        progress: takes the lines.
+    A bar on stderr if that is a terminal; otherwise `progress` gets a line now and then. `done` bytes are there
+    already, of `size`, where that is known.
     """
     if sys.stderr.isatty():
         with tqdm(desc=name, initial=done, total=size, unit="B", unit_scale=True, unit_divisor=1024) as bar:

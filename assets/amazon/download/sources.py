@@ -3,32 +3,24 @@
 Settings only. How a source's files are fetched is `fetching.py`'s subject, where Amazon's lie that of `releases.py`.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from assets.amazon.download import releases
 
 MaximumBytes = Annotated[
     int | None,
     Field(
-        gt=0,
-        strict=True,
-        description="the most bytes that a file may have and unpack to; none: 64 GiB, and 100 times its size (ours)",
+        gt=0, strict=True, description="most bytes of a file, packed or not; none: 64 GiB, 100 times its size (ours)"
     ),
 ]
 
 
-class _Source(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SyntheticSource(_Source):
+class SyntheticSource(BaseModel, extra="forbid", frozen=True):
     """Reviews made by `synthetic/`: no network, and no real person or product in them."""
 
     kind: Literal["synthetic"] = "synthetic"
@@ -37,7 +29,7 @@ class SyntheticSource(_Source):
     seed: int = Field(ge=0, strict=True)
 
     @model_validator(mode="after")
-    def _enough_reviews(self) -> SyntheticSource:
+    def _enough_reviews(self) -> Self:
         if self.items > self.users:
             raise ValueError(
                 f"items={self.items} is more than users={self.users}: a user writes about ten reviews, so most items "
@@ -46,7 +38,7 @@ class SyntheticSource(_Source):
         return self
 
 
-class LocalSource(_Source):
+class LocalSource(BaseModel, extra="forbid", frozen=True):
     """Files on this machine, used where they lie and never changed."""
 
     kind: Literal["local"] = "local"
@@ -73,7 +65,7 @@ def check_url(url: str) -> str:
 Mirrors = Annotated[list[Annotated[str, AfterValidator(check_url)]], Field(min_length=1)]
 
 
-class HttpsSource(_Source):
+class HttpsSource(BaseModel, extra="forbid", frozen=True):
     """Files to download: for each the addresses of the same bytes, tried in the order given."""
 
     kind: Literal["https"] = "https"
@@ -82,7 +74,7 @@ class HttpsSource(_Source):
     maximum_bytes: MaximumBytes = None
 
 
-class AmazonSource(_Source):
+class AmazonSource(BaseModel, extra="forbid", frozen=True):
     """One category of an Amazon release, by name; `releases.py` knows the addresses."""
 
     kind: Literal["amazon"] = "amazon"
@@ -92,7 +84,7 @@ class AmazonSource(_Source):
     maximum_bytes: MaximumBytes = None
 
     @model_validator(mode="after")
-    def _known(self) -> AmazonSource:
+    def _known(self) -> Self:
         releases.mirrors(self.release, self.category)
         return self
 

@@ -6,8 +6,6 @@ address; none of these may end in a file that looks whole and isn't. Not here: w
 (`downloads.py`); where the bytes are kept (`partial.py`).
 """
 
-from __future__ import annotations
-
 import re
 import socket
 import ssl

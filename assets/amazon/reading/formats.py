@@ -4,18 +4,14 @@ Where the files are published is `download/releases.py`'s subject; what is a goo
 `metadata.py`.
 """
 
-from __future__ import annotations
-
-from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from assets.amazon.reading.json_lines import first_objects
 from assets.amazon.reading.raw_files import Part
 
 
-@dataclass(frozen=True)
-class ReviewFields:
+class ReviewFields(NamedTuple):
     """The names of a review's fields; `ticks` is how many of the timestamp's units are a second."""
 
     reviewer: str
@@ -27,8 +23,7 @@ class ReviewFields:
     ticks: int
 
 
-@dataclass(frozen=True)
-class MetadataFields:
+class MetadataFields(NamedTuple):
     """The names of a product's fields."""
 
     item: str
@@ -80,4 +75,4 @@ def metadata_fields(path: Path) -> MetadataFields:
 
 def _most_alike(path: Path, releases: list[Names]) -> Names:
     present = {name for found in first_objects(path) for name in found}
-    return max(releases, key=lambda names: len(present.intersection(astuple(names))))
+    return max(releases, key=lambda names: len(present.intersection(names)))

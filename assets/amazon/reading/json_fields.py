@@ -6,8 +6,6 @@ same fields for the same line. Which fields a review needs is `formats.py`'s sub
 that of `reviews.py` and `metadata.py`.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import math
@@ -127,23 +125,20 @@ def _decode(lines: pl.DataFrame, kind: pl.Struct, pieces: tuple[int, ...]) -> li
 
 def _read_one_by_one(lines: pl.DataFrame, kind: pl.Struct) -> pl.DataFrame:
     """The exact road: each line is read in Python and written again in the form that the quick decoder reads."""
-    lists = {field.name: field.dtype != pl.String for field in kind.fields}
+    forms = {field.name: _plain if field.dtype == pl.String else _flat for field in kind.fields}
+
+    def written_again(line: str) -> str | None:
+        value = parse_object(line)
+        with suppress(RecursionError):
+            if value is not None:
+                plain = {name: form(value.get(name)) for name, form in forms.items()}
+                return json.dumps(plain, ensure_ascii=False)
+        return None
+
     rows = lines.select("line", "problem").iter_rows()
-    plain = [None if problem else _written_plainly(line, lists) for line, problem in rows]
-    objects = pl.Series(plain, dtype=pl.String)
+    objects = pl.Series([None if problem else written_again(line) for line, problem in rows], dtype=pl.String)
     problem = pl.when(objects.is_null() & pl.col("problem").is_null()).then(pl.lit(NOT_AN_OBJECT)).otherwise("problem")
     return lines.with_columns(problem.alias("problem")).hstack(objects.str.json_decode(kind).struct.unnest())
-
-
-def _written_plainly(line: str, lists: Mapping[str, bool]) -> str | None:
-    value = parse_object(line)
-    if value is None:
-        return None
-    try:
-        plain = {name: (_flat if is_list else _plain)(value.get(name)) for name, is_list in lists.items()}
-    except RecursionError:
-        return None
-    return json.dumps(plain, ensure_ascii=False)
 
 
 def _flat(value: Any) -> list[Any] | None:

@@ -5,8 +5,6 @@ caller to quarantine. A damaged file, or one that is something else, is an error
 that names the path, what was found and what to do.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections import deque
@@ -63,7 +61,14 @@ def check_json_lines(path: Path, remedy: str) -> None:
         raise ValueError(f"{path} may not be read by this user: give it read permission. {remedy}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{error} {expected}") from error
-    raise ValueError(f"{path} {_what_it_is(first)}. {expected}")
+    if first is None:
+        raise ValueError(f"{path} is empty. {expected}")
+    try:
+        kind = "an array" if isinstance(json.loads(first), list) else "a bare value"
+    except ValueError:
+        kind = "an HTML page" if _is_html(first) else "no JSON"
+        raise ValueError(f"{path} holds {kind}: it begins with {first[:60]!r}. {expected}") from None
+    raise ValueError(f"{path} holds JSON, but its first line is {kind}, not an object. {expected}")
 
 
 def first_objects(path: Path) -> list[dict[str, Any]]:
@@ -100,13 +105,12 @@ def stream_fields(path: Path, fields: Fields, use: Callable[[pl.DataFrame], T]) 
     Raises:
         ValueError: the file cannot be opened or read, or is damaged.
     """
+    batches = quick_batches
     try:
-        deque(quick_batches(path), maxlen=0)
+        deque(batches(path), maxlen=0)
     except QuickReadError:
-        batches = exact_batches(path)
-    else:
-        batches = quick_batches(path)
-    yield from _used(batches, fields, use)
+        batches = exact_batches
+    yield from _used(batches(path), fields, use)
 
 
 def _used(batches: Iterable[pl.DataFrame], fields: Fields, use: Callable[[pl.DataFrame], T]) -> Iterator[T]:
@@ -207,15 +211,3 @@ def _first_lines(path: Path) -> Iterator[str]:
 
 def _is_html(line: str) -> bool:
     return line[:9].lower().startswith(("<!doctype", "<html"))
-
-
-def _what_it_is(line: str | None) -> str:
-    if line is None:
-        return "is empty"
-    try:
-        value = json.loads(line)
-    except ValueError:
-        kind = "an HTML page" if _is_html(line) else "no JSON"
-        return f"holds {kind}: it begins with {line[:60]!r}"
-    kind = "an array" if isinstance(value, list) else "a bare value"
-    return f"holds JSON, but its first line is {kind}, not an object"

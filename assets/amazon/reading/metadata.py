@@ -3,8 +3,6 @@
 A line that cannot be used is quarantined, as for reviews. What describes an item to a model is `text.py`'s subject.
 """
 
-from __future__ import annotations
-
 import html
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ Here is how that is done for any kind of line. Which lines are good is `reviews.
 a line is taken apart that of `json_fields.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,20 +25,14 @@ _Judged = tuple[pl.DataFrame, pl.DataFrame, list[str]]
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What became of the lines of a file.
+    """What became of the lines of a file."""
 
-    Attributes:
-        rows: lines that are not blank.
-        bad_rows: reason -> lines left out for it; a line counts once, for the first of its reasons.
-        quarantine: all lines left out, in the file's order: `file` (its name), `line_number` u32 from 1, `reason`,
-            `text` (its first 500 characters for the file's first 10,000 bad lines; "" for those after them).
-        duplicates: good rows left out because an earlier one has the same key (metadata only).
-    """
-
-    rows: int
-    bad_rows: dict[str, int]
+    rows: int  # lines that are not blank
+    bad_rows: dict[str, int]  # reason -> lines left out for it; a line counts once, for the first of its reasons
+    # all lines left out, in the file's order: `file` (its name), `line_number` u32 from 1, `reason`, `text` (its first
+    # 500 characters for the file's first 10,000 bad lines; "" for those after them)
     quarantine: pl.DataFrame
-    duplicates: int = 0
+    duplicates: int = 0  # good rows left out because an earlier one has the same key (metadata only)
 
     @property
     def bad_share(self) -> float:
@@ -84,7 +76,17 @@ def read_or_quarantine(
         texts = left_out["line"].head(QUOTED_LINES).str.slice(0, QUOTED_CHARACTERS).to_list()
         return keep(judged.filter(~unusable)), left_out.select("line_number", reason.alias("reason")), texts
 
-    good, left_out, texts = read_fields(path, fields, judge, _gather)
+    def gather(judged: Iterator[_Judged]) -> tuple[list[pl.DataFrame], list[pl.DataFrame], list[str]]:
+        good: list[pl.DataFrame] = []
+        left_out: list[pl.DataFrame] = []
+        texts: list[str] = []
+        for usable, unusable, quoted in judged:
+            good.append(usable)
+            left_out.append(unusable)
+            texts += quoted[: QUOTED_LINES - len(texts)]  # the others' texts are let go at once
+        return good, left_out, texts
+
+    good, left_out, texts = read_fields(path, fields, judge, gather)
     quarantine = pl.concat([QUARANTINE_SCHEMA.to_frame().select("line_number", "reason"), *left_out]).select(
         pl.lit(path.name).alias("file"),
         pl.all(),
@@ -98,15 +100,3 @@ def read_or_quarantine(
             f"data set? Put the right file there, or remove it to have it downloaded or made again."
         )
     return pl.concat(good), ReadReport(height + quarantine.height, counts, quarantine)
-
-
-def _gather(judged: Iterator[_Judged]) -> tuple[list[pl.DataFrame], list[pl.DataFrame], list[str]]:
-    """All good lines, all bad ones, and the texts of the first bad ones; the others' texts are let go at once."""
-    good: list[pl.DataFrame] = []
-    left_out: list[pl.DataFrame] = []
-    texts: list[str] = []
-    for usable, unusable, quoted in judged:
-        good.append(usable)
-        left_out.append(unusable)
-        texts += quoted[: QUOTED_LINES - len(texts)]
-    return good, left_out, texts

@@ -5,8 +5,6 @@ damaged, or unpacks to too much is refused with how far it could be read: nothin
 is `json_lines.py`'s subject; where a file comes from, that of `download/`.
 """
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from collections import deque
@@ -14,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 Part = Literal["reviews", "metadata"]
 
@@ -28,10 +26,8 @@ ZSTD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + kind]) + b"\x2a\x4d\x18" for
 """How Zstandard frames begin; the last sixteen hold no data of ours, and one may be the first (RFC 8878, 3.1.2)."""
 
 
-class RawFile(BaseModel):
+class RawFile(BaseModel, extra="forbid", frozen=True):
     """A raw file as it was found, made or downloaded."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     part: Part
     path: Path | None = Field(description="none: the domain has no such file (metadata only)")

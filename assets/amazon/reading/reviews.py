@@ -4,8 +4,6 @@ A line that cannot be used is quarantined with its number and the reason. Which 
 `interactions.py`'s subject, products are `metadata.py`'s, the words of the texts `text.py`'s.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -36,10 +34,7 @@ def read_reviews(raw: RawFile) -> tuple[pl.DataFrame, ReadReport]:
     return read_or_quarantine(
         path,
         dict.fromkeys(read, pl.String),
-        derived=[
-            pl.col(names.rating).cast(pl.Float64, strict=False).alias("stars"),
-            seconds(names).alias("seconds"),
-        ],
+        derived=[pl.col(names.rating).cast(pl.Float64, strict=False).alias("stars"), seconds(names).alias("seconds")],
         bad=_reasons(names),
         keep=lambda good: good.select(
             pl.col(names.reviewer).alias("reviewer_id"),

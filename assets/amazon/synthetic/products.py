@@ -7,8 +7,6 @@ successors (`purchases.py`) each RUN products in turn share a line, so that an i
 bought next have even more words in common than two of a category. I products.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -88,14 +86,13 @@ class MetadataWriter:
         there = chances["metadata"].to_numpy() >= warts.missing_products
         counts = damage_counts(len(there), warts, PRODUCT_DAMAGES)
         damages = np.full(len(there), SOUND, dtype=np.uint8)  # of one line besides a product's own
-        damages[rng.choice(np.flatnonzero(there), counts.sum(), replace=False)] = np.repeat(
-            np.arange(len(counts)), counts
-        )
+        spoilt = rng.choice(np.flatnonzero(there), counts.sum(), replace=False)
+        damages[spoilt] = np.repeat(np.arange(len(counts)), counts)
+        self._missing = len(there) - int(there.sum())
         self._products = (
-            products.with_columns(chances)
+            products.with_columns(chances, asin=asins, damage=pl.Series(damages))
+            .filter(pl.Series(there))
             .with_columns(
-                asin=asins,
-                missing_products=pl.col("metadata") < warts.missing_products,
                 duplicate_products=pl.col("metadata") >= 1 - warts.duplicate_products,
                 empty_titles=pl.col("title") < warts.empty_titles,
                 title_marked=pl.col("title") >= 1 - warts.markup,
@@ -103,22 +100,15 @@ class MetadataWriter:
                 description_marked=pl.col("text") < warts.markup,
                 cents=(100 * (LEAST_PRICE + (MOST_PRICE - LEAST_PRICE) * pl.col("price") / PRICED)).cast(pl.Int64),
                 priced=pl.col("price") < PRICED,
-                damage=pl.Series(damages),
             )
-            .with_columns(
-                lines=pl.when("missing_products")
-                .then(0)
-                .otherwise(1 + pl.col("duplicate_products").cast(pl.Int64) + (pl.col("damage") != SOUND))
-            )
+            .with_columns(lines=1 + pl.col("duplicate_products").cast(pl.Int64) + (pl.col("damage") != SOUND))
         )
         self.count = int(self._products["lines"].sum())
 
     def planted(self) -> dict[str, int]:
         """How many products have each wart, by its name in `Warts`; of those without metadata only that is told."""
         warts = ("duplicate_products", "empty_titles", "missing_descriptions")
-        there = self._products.filter(~pl.col("missing_products"))
-        missing = self._products.height - there.height
-        return {"missing_products": missing} | {wart: int(there[wart].sum()) for wart in warts}
+        return {"missing_products": self._missing} | {wart: int(self._products[wart].sum()) for wart in warts}
 
     def bad_lines(self) -> list[tuple[int, Damage]]:
         """Number, from 1, and damage of each line that reading must quarantine, in the file's order."""
@@ -127,9 +117,8 @@ class MetadataWriter:
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The lines, `line` str, PRODUCTS_A_CHUNK products at a time; a product's bad line is the last of its lines."""
-        for first in range(0, self._products.height, PRODUCTS_A_CHUNK):
-            there = self._products.slice(first, PRODUCTS_A_CHUNK).filter(~pl.col("missing_products"))
-            written = there.select("lines", "damage", self._line().alias("line"))
+        for chunk in self._products.iter_slices(PRODUCTS_A_CHUNK):
+            written = chunk.select("lines", "damage", self._line().alias("line"))
             lines = written.select(pl.col("line").repeat_by("lines")).explode("line").to_series()
             bad = written.with_columns(last=pl.col("lines").cum_sum() - 1).filter(pl.col("damage") != SOUND)
             spoilt = damage_lines(bad["line"].to_list(), bad["damage"].to_list(), PRODUCT_DAMAGES)

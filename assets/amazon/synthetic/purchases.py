@@ -7,8 +7,6 @@ called is `products.py`'s subject.
 I products, C categories, T tickets; A users that still buy, B users of a block, R purchases.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from dataclasses import dataclass
 
@@ -40,25 +38,15 @@ _MONTHS = (np.datetime64(FIRST_DAY) + np.arange(DAYS)).astype("datetime64[M]").a
 
 @dataclass(frozen=True)
 class Shop:
-    """What makes people buy the products.
+    """What makes people buy the products."""
 
-    Attributes:
-        category: latent category of each product, [I].
-        tickets: products, [T], each as often as it is popular, those of a category together.
-        bounds: where each category's tickets begin, and the end, [C + 1].
-        successors: what follows each product, in the order of SUCCESSOR_SHARES, [I, 4].
-        places: each product's place on its category's ring of first successors; of a rare one that of its own, [I].
-        peak: the month in which each category is liked best, 1 to 12, or 0 for those without a season, [C].
-        appeal: how much each category is liked in each month, of mean 1, [C, 12].
-    """
-
-    category: np.ndarray
-    tickets: np.ndarray
-    bounds: np.ndarray
-    successors: np.ndarray
-    places: np.ndarray
-    peak: np.ndarray
-    appeal: np.ndarray
+    category: np.ndarray  # latent category of each product, [I]
+    tickets: np.ndarray  # products, [T], each as often as it is popular, those of a category together
+    bounds: np.ndarray  # where each category's tickets begin, and the end, [C + 1]
+    successors: np.ndarray  # what follows each product, in the order of SUCCESSOR_SHARES, [I, 4]
+    places: np.ndarray  # each product's on its category's ring of first successors; of a rare one that of its own, [I]
+    peak: np.ndarray  # the month in which each category is liked best, 1 to 12, or 0 for those without a season, [C]
+    appeal: np.ndarray  # how much each category is liked in each month, of mean 1, [C, 12]
 
     def draw(self, rng: Rng, size: int) -> np.ndarray:
         """Products by popularity among all, [size]."""
@@ -82,6 +70,8 @@ def open_shop(rng: Rng, items: int, rare_share: float) -> Shop:
     number = np.maximum(1, np.round(popularity / popularity.sum() * n_tickets)).astype(np.int64)
     order = np.argsort(category, kind="stable")
     peak = np.where(rng.random(n_categories) < SEASONAL_CATEGORIES, rng.integers(1, 13, n_categories), 0)
+    angle = 2 * np.pi / 12 * (np.arange(1, 13) - peak[:, None])
+    liked = np.exp(np.where(peak[:, None] > 0, SEASON_STRENGTH, 0.0) * np.cos(angle))
     shop = Shop(
         category=category,
         tickets=np.repeat(order, number[order]).astype(np.int32),
@@ -89,19 +79,13 @@ def open_shop(rng: Rng, items: int, rare_share: float) -> Shop:
         successors=np.zeros((items, len(SUCCESSOR_SHARES)), dtype=np.int32),
         places=np.zeros(items, dtype=np.int64),
         peak=peak,
-        appeal=_appeal(peak),
+        appeal=liked / liked.mean(axis=1, keepdims=True),
     )
     for place in range(1, 3):
         shop.successors[:, place] = shop.draw_within(rng, category)
     shop.successors[:, 3] = shop.draw(rng, items)
     shop.successors[:, 0], shop.places[:] = _ring(rng, category, rare)
     return shop
-
-
-def _appeal(peak: np.ndarray) -> np.ndarray:
-    angle = 2 * np.pi / 12 * (np.arange(1, 13) - peak[:, None])
-    liked = np.exp(np.where(peak[:, None] > 0, SEASON_STRENGTH, 0.0) * np.cos(angle))
-    return np.asarray(liked / liked.mean(axis=1, keepdims=True))
 
 
 def _ring(rng: Rng, category: np.ndarray, rare: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,10 +109,12 @@ def buy(rng: Rng, shop: Shop, users: int, warts: Warts) -> pl.DataFrame:
         `user` u32, `item` u32, `day` u16 (since FIRST_DAY), `rating` u8 (1 to 5). Nobody has an item twice; a user's
         purchases are together and in order of time.
     """
+    low = warts.low_ratings
+    shares = [low * share for share in RATINGS_OF_THE_LOW] + [(1 - low) * share for share in RATINGS_OF_THE_HIGH]
     blocks = []
     for first in range(0, users, USERS_A_BLOCK):
         members, items, days = _buy_block(rng, shop, min(USERS_A_BLOCK, users - first), warts)
-        ratings = _rate(rng, len(items), warts.low_ratings)
+        ratings = rng.choice(np.arange(1, 6), len(items), p=shares)
         columns = {"user": members + first, "item": items, "day": days, "rating": ratings}
         blocks.append(pl.DataFrame(columns).cast({"user": pl.UInt32, "item": pl.UInt32, "day": pl.UInt16}))
     return pl.concat(blocks, rechunk=True).cast({"rating": pl.UInt8})
@@ -191,8 +177,3 @@ def _next_items(rng: Rng, shop: Shop, wished: np.ndarray, last: np.ndarray, hist
         chosen[pending[~known]] = item[~known]
         pending = pending[known]
     return chosen
-
-
-def _rate(rng: Rng, size: int, low: float) -> np.ndarray:
-    shares = [low * share for share in RATINGS_OF_THE_LOW] + [(1 - low) * share for share in RATINGS_OF_THE_HIGH]
-    return rng.choice(np.arange(1, 6), size, p=shares)

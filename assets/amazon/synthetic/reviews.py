@@ -5,8 +5,6 @@ parts that are escaped already, so that nothing is done review by review but spo
 chunk.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import itertools
 import json
@@ -33,19 +31,6 @@ PHRASES_A_MOOD, SENTENCES_A_MOOD = 20, 1 << 12
 # of 64 texts so many have no sentence behind the opening, one, two, …
 SENTENCES = np.repeat(np.arange(11), (12, 12, 9, 7, 6, 5, 4, 3, 2, 2, 2))
 DAYS_LIMIT, ITEMS_LIMIT = 1 << 12, 1 << 20  # item and day together must fit 32 bits
-EXTRAS = {
-    "markup": (
-        " It fits<br />well.",
-        """ See <a href="/dp/B00" class='a-link'>my other review</a>.""",
-        " Salt &amp; pepper.",
-        " &#34;Fine&#34; is the word.",
-        " <b>Update:</b><br /><br />Still fine.",
-        " Less &lt;noise&gt; than before.",
-    ),
-    "beyond_ascii": (" It\u2019s fine.", " Tr\u00e8s bien.", " \u2764\ufe0f", " \U0001f600", " \u00a320 well spent."),
-    "lone_surrogates": (" Nice \ud83d", " \ude00 ok"),
-    "paragraph": ("\n\n",),
-}
 
 
 class Draws:
@@ -88,15 +73,7 @@ class ReviewWriter:
         self._things = products["thing"].str.to_lowercase()
         self._bank = _sentence_bank()
         self._openings, self._summaries = (_phrases(words()[kind]) for kind in ("openings", "summaries"))
-        self._texts = {
-            "picture": _pictures(),
-            "head": _heads(),
-            "date": _dates('{0:%m} {0.day}, {0.year}", "reviewerID": "'),
-            "style": _styles(),
-            "name": _names(),
-            "extra": pl.Series(["", *(escape(text) for texts in EXTRAS.values() for text in texts)]),
-            "time": _dates('"unixReviewTime": {1}}}'),
-        }
+        self._texts = _texts()
 
     def frames(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """The lines, `line` str, ROWS_A_CHUNK at a time: memory does not grow with their number."""
@@ -114,13 +91,14 @@ class ReviewWriter:
         draws, warts = Draws(rows), self._warts
         users, items, days, ratings = (rows[name].to_numpy() for name in ("user", "item", "day", "rating"))
         moods = MOOD_OF_RATING[ratings]
-        worn = {kind: draws.happens(getattr(warts, kind)) for kind in ("missing_texts", "missing_names")}
-        worn["missing_summaries"] = draws.happens(warts.missing_summaries)
-        has_text, named, summed_up = (~missing for missing in worn.values())
-        kind = draws.one_of([getattr(warts, kind, PARAGRAPHS) for kind in EXTRAS])
-        sizes = np.array([*map(len, EXTRAS.values()), 1])
+        missing = ("missing_texts", "missing_names", "missing_summaries")
+        worn = {kind: draws.happens(getattr(warts, kind)) for kind in missing}
+        has_text, named, summed_up = (~those for those in worn.values())
+        extras = words()["extras"]
+        kind = draws.one_of([getattr(warts, kind, PARAGRAPHS) for kind in extras])
+        sizes = np.array([*map(len, extras.values()), 1])
         extra = np.array([*(1 + np.cumsum(sizes[:-1]) - sizes[:-1]), 0])[kind] + draws.below(sizes[kind])
-        worn |= {name: has_text & (kind == place) for place, name in enumerate(EXTRAS) if name != "paragraph"}
+        worn |= {name: has_text & (kind == place) for place, name in enumerate(extras) if name != "paragraph"}
         good = rows["damage"].to_numpy() == GOOD_LINE
         self.worn.update({wart: int((good & those).sum()) for wart, those in worn.items()})
 
@@ -178,38 +156,32 @@ def _sentence_bank() -> pl.Series:
     return pl.Series(["", *(sentence(mood) for mood in MOODS for _ in range(SENTENCES_A_MOOD))])
 
 
-def _pictures() -> pl.Series:
+def _texts() -> dict[str, pl.Series]:
+    """What those parts of a line may be that have few texts; the first is the one without, where there is one."""
+    vocabulary = words()
     pictures = (f"https://images.example.com/I/{number * 7919 % 1000:03d}.jpg" for number in range(N_PICTURES))
-    return pl.Series(["{", *(f'{{"image": ["{picture}"], ' for picture in pictures)])
-
-
-def _heads() -> pl.Series:
-    return pl.Series(
+    heads = (
         f'"overall": {rating}.0, {vote}"verified": {verified}, "reviewTime": "'
         for rating in range(1, 6)
         for vote in ("", *(f'"vote": "{number}", ' for number in range(2, N_VOTES + 2)))
         for verified in ("false", "true")
     )
-
-
-def _dates(template: str) -> pl.Series:
-    """A text a day, of its date and its seconds since 1970."""
-    days = (FIRST_DAY + dt.timedelta(days=day) for day in range(DAYS + LATEST_REPEAT))
-    return pl.Series(template.format(day, (day - dt.date(1970, 1, 1)).days * 86400) for day in days)
-
-
-def _styles() -> pl.Series:
-    colours = [{"Color:": f" {colour}"} for colour in words()["colours"]]
-    sizes = [{"Size:": f" {size}"} for size in words()["sizes"]]
+    days = [FIRST_DAY + dt.timedelta(days=day) for day in range(DAYS + LATEST_REPEAT)]
+    colours = [{"Color:": f" {colour}"} for colour in vocabulary["colours"]]
+    sizes = [{"Size:": f" {size}"} for size in vocabulary["sizes"]]
     both = [size | colour for size, colour in itertools.product(sizes, colours)]
-    return pl.Series(["", *(f'"style": {json.dumps(style)}, ' for style in (*colours, *sizes, *both))])
-
-
-def _names() -> pl.Series:
-    """Every full name, some short ones, and the one that most reviewers have, in no order."""
-    vocabulary = words()
+    # every full name, some short ones, and the one that most reviewers have, in no order
     pairs = list(itertools.product(vocabulary["given_names"], vocabulary["surnames"]))
     names = [f"{given} {surname}" for given, surname in pairs] + [f"{given} {name[0]}." for given, name in pairs[::3]]
     names += [*vocabulary["given_names"], *vocabulary["nicknames"], *["Amazon Customer"] * (len(pairs) // 10)]
     shuffled = np.array(names)[np.argsort(tie_hash(np.arange(len(names)), np.arange(len(names))))]
-    return pl.Series(["", *(f'"reviewerName": {json.dumps(name)}, ' for name in shuffled.tolist())])
+    texts = {
+        "picture": ["{", *(f'{{"image": ["{picture}"], ' for picture in pictures)],
+        "head": heads,
+        "date": (f'{day:%m} {day.day}, {day.year}", "reviewerID": "' for day in days),
+        "style": ["", *(f'"style": {json.dumps(style)}, ' for style in (*colours, *sizes, *both))],
+        "name": ["", *(f'"reviewerName": {json.dumps(name)}, ' for name in shuffled.tolist())],
+        "extra": ["", *map(escape, itertools.chain(*vocabulary["extras"].values()))],
+        "time": (f'"unixReviewTime": {(day - dt.date(1970, 1, 1)).days * 86400}}}' for day in days),
+    }
+    return {part: pl.Series(found) for part, found in texts.items()}

@@ -3,8 +3,6 @@
 Warts that a line wears and stays a good line (markup, missing texts) are put on where it is written. R rows.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from assets.amazon.reading.json_fields import NOT_AN_OBJECT
 from assets.amazon.reading.json_lines import NOT_UTF8
@@ -22,10 +20,8 @@ Share = Annotated[float, Field(ge=0, le=0.25)]
 Row = dict[str, Any]
 
 
-class Warts(BaseModel):
+class Warts(BaseModel, frozen=True, extra="forbid"):
     """Shares from 0 to 0.25; 0 leaves that wart out. The defaults are ours, near what the real files have."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # of purchases: on the day of the user's one before; made again on a later day; rated 1 or 2
     same_day: Share = 0.2
@@ -63,19 +59,12 @@ class Warts(BaseModel):
 
 @dataclass(frozen=True)
 class Damage:
-    """One way in which a line is bad.
+    """One way in which a line is bad."""
 
-    Attributes:
-        kind: its name in the sidecar.
-        wart: the share of `Warts` it belongs to, which its kinds have evenly between them.
-        reason: why reading quarantines such a line; "" where it does not.
-        apply: the bad line, made from a good review or product.
-    """
-
-    kind: str
-    wart: str
-    reason: str
-    apply: Callable[[Row], str]
+    kind: str  # its name in the sidecar
+    wart: str  # the share of `Warts` it belongs to, which its kinds have evenly between them
+    reason: str  # why reading quarantines such a line; "" where it does not
+    apply: Callable[[Row], str]  # the bad line, made from a good review or product
 
 
 def _cut_short(row: Row) -> str:
@@ -150,14 +139,14 @@ def damage_lines(lines: list[str], numbers: list[int], damages: Sequence[Damage]
     return [damages[number].apply(json.loads(line)) for line, number in zip(lines, numbers, strict=True)]
 
 
-def order_rows(rng: Rng, bought: pl.DataFrame, warts: Warts) -> tuple[pl.DataFrame, dict[str, int]]:
+def order_rows(rng: Rng, bought: pl.DataFrame, warts: Warts) -> pl.DataFrame:
     """All rows of the file, by product (products are numbered in the order of their ASINs).
 
     No purchase is repeated or doubled more than once, and what is doubled is not a repeat.
 
     Returns:
         The rows, with the columns of `purchases.buy`, and `damage` u8: place in DAMAGES of what is wrong with the line,
-        or GOOD_LINE. And how many repeats and duplicates there are, by the names of `Warts`.
+        or GOOD_LINE.
     """
     n = bought.height
     repeats = rng.choice(n, round(n * warts.repeat_purchases), replace=False)
@@ -174,5 +163,4 @@ def order_rows(rng: Rng, bought: pl.DataFrame, warts: Warts) -> tuple[pl.DataFra
     keys |= np.arange(len(origin), dtype=np.uint64)
     keys.sort()
     order = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-    rows = bought[origin[order]].with_columns(pl.col("day") + pl.Series(later[order]), damage=pl.Series(damages[order]))
-    return rows, {"repeat_purchases": len(repeats), "exact_duplicates": len(duplicates)}
+    return bought[origin[order]].with_columns(pl.col("day") + pl.Series(later[order]), damage=pl.Series(damages[order]))

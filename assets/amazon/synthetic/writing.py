@@ -4,8 +4,6 @@ What the files hold is decided in the modules beside this one; here are only the
 and checks are held to the sidecar in tests: what they count must be what is told there.
 """
 
-from __future__ import annotations
-
 import codecs
 import datetime as dt
 import gzip
@@ -105,7 +103,16 @@ def write_synthetic(
     Raises:
         ValueError: no world of that size can be made; says what to ask for.
     """
-    _check_size(users, items, seed)
+    if users < FEWEST_USERS or items < FEWEST_ITEMS or seed < 0:
+        raise ValueError(
+            f"users={users}, items={items}, seed={seed} make no synthetic data: ask for at least {FEWEST_USERS} users "
+            f"and {FEWEST_ITEMS} items, and a seed that is not negative."
+        )
+    if items > min(users, ITEMS_LIMIT):
+        raise ValueError(
+            f"items={items} is too many: at most as many as users ({users}), since a user writes about eleven reviews "
+            f"and the items must pass a 5-core, and at most {ITEMS_LIMIT:,}."
+        )
     for path in filter(None, (reviews_path, metadata_path)):
         path.parent.mkdir(parents=True, exist_ok=True)
     warts = warts or Warts()
@@ -120,7 +127,7 @@ def write_synthetic(
     if reviews_path is None:
         return
     bought = buy(buying, shop, users, warts)
-    rows, spoilt = order_rows(spoiling, bought, warts)
+    rows = order_rows(spoiling, bought, warts)
     reviewers = _raw_ids(naming.choice(36**12, users, replace=False), "A2", pairs=6)
     writer = ReviewWriter(reviewers, asins, named, warts)
     with staged_file(reviews_path) as beside:
@@ -128,7 +135,7 @@ def write_synthetic(
         if warts.not_utf8:
             _recode(beside)
         made_from = MadeFrom(version=VERSION, users=users, items=items, seed=seed, warts=warts)
-        truth = _tell(made_from, shop, bought, rows, spoilt, writer, products)
+        truth = _tell(made_from, shop, bought, rows, writer, products)
         write_json(truth_path(reviews_path), truth.model_dump(mode="json"))
 
 
@@ -137,7 +144,6 @@ def _tell(
     shop: Shop,
     bought: pl.DataFrame,
     rows: pl.DataFrame,
-    spoilt: dict[str, int],
     writer: ReviewWriter,
     products: MetadataWriter,
 ) -> Truth:
@@ -168,7 +174,8 @@ def _tell(
             "casual_users": int((users < CORE).sum()) + made_from.users - len(users),
             "rare_items": int((items < CORE).sum()) + made_from.items - len(items),
             "low_ratings": int((good["rating"] <= 2).sum()),
-            **spoilt,
+            "repeat_purchases": round(bought.height * made_from.warts.repeat_purchases),
+            "exact_duplicates": round(bought.height * made_from.warts.exact_duplicates),
             **writer.worn,
             **products.planted(),
         },
@@ -177,19 +184,6 @@ def _tell(
         last_day=last,
         seasons={category_name(place): month for place, month in enumerate(shop.peak.tolist()) if month},
     )
-
-
-def _check_size(users: int, items: int, seed: int) -> None:
-    if users < FEWEST_USERS or items < FEWEST_ITEMS or seed < 0:
-        raise ValueError(
-            f"users={users}, items={items}, seed={seed} make no synthetic data: ask for at least {FEWEST_USERS} users "
-            f"and {FEWEST_ITEMS} items, and a seed that is not negative."
-        )
-    if items > min(users, ITEMS_LIMIT):
-        raise ValueError(
-            f"items={items} is too many: at most as many as users ({users}), since a user writes about eleven reviews "
-            f"and the items must pass a 5-core, and at most {ITEMS_LIMIT:,}."
-        )
 
 
 def _raw_ids(numbers: np.ndarray, prefix: str, pairs: int) -> pl.Series:

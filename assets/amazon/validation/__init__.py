@@ -8,7 +8,7 @@ from assets.amazon.validation.docs import add_to_data_docs, read_stages
 from assets.amazon.validation.interactions import INTERACTION_CHECKS, check_interactions
 from assets.amazon.validation.metadata import ITEM_TEXT_CHECKS, check_item_texts
 from assets.amazon.validation.raw import RAW_CHECKS, check_raw
-from assets.amazon.validation.rules import Check, CheckResult, Validation
+from assets.amazon.validation.rules import Check, Validation
 from assets.amazon.validation.sequences import SEQUENCE_CHECKS, check_sequences
 from assets.amazon.validation.splits import SPLIT_CHECKS, check_splits
 from assets.amazon.validation.statistics import DRIFT_CHECKS, check_drift
@@ -21,7 +21,6 @@ __all__ = [
     "SEQUENCE_CHECKS",
     "SPLIT_CHECKS",
     "Check",
-    "CheckResult",
     "Validation",
     "add_to_data_docs",
     "check_drift",

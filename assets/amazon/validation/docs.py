@@ -5,8 +5,6 @@ style sheets, scripts and pictures from eight hosts and show next to nothing wit
 in them, no script, and a policy that forbids the browser to fetch anything. How they look is in `templates/`.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 from pathlib import Path
@@ -27,13 +25,8 @@ def add_to_data_docs(directory: Path, validation: Validation, *, domain: str, sy
     """Add a stage's page to a domain's Data Docs, or replace it, and list it in the index.
 
     Each file takes the place of the old one whole, the index last: it never names a page that is not there. One stage
-    is added at a time.
-
-    Args:
-        directory: the domain's own, made if need be; besides the pages it holds each stage's results as JSON.
-        validation: what was found.
-        domain: named on every page.
-        synthetic: whether the data were made by our generator; said on every page.
+    is added at a time. The directory is the domain's own, made if need be; besides the pages it holds each stage's
+    results as JSON. Every page names the domain, and says so where its data were made by our generator.
 
     Returns:
         The index, `index.html`.

@@ -4,8 +4,6 @@ Every number is computed in NumPy on the columns' own memory: pairs of user and 
 sorted, ids are counted by `bincount`.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 
 import numpy as np
@@ -15,24 +13,17 @@ from assets.amazon.interactions import DAY_SECONDS, Filters, Interactions
 from assets.amazon.reading.reviews import EARLIEST
 from assets.amazon.ties import raw_id_hash, tie_hash
 from assets.amazon.validation.rules import Check, Rule, Validation, column, none_of, number
-from assets.amazon.validation.schemas import schema_faults
-from assets.amazon.validation.suites import SCHEMA, unchecked, validate
+from assets.amazon.validation.suites import SCHEMA, schema_faults, unchecked, validate
 
 INTERACTION_CHECKS = (
     SCHEMA,
     Check("item_ids_dense", "Items are numbered 1 to V without a gap, in sorted ASIN order, and each one occurs."),
     Check("user_ids_dense", "Users are numbered 0 to U-1 without a gap, in sorted raw-id order, and each one occurs."),
     Check("ratings_in_range", "Every rating lies between the domain's minimum and 5."),
-    Check(
-        "timestamps_in_range",
-        f"Every review was written between {EARLIEST.year} and the domain's `as_of` date, or today.",
-    ),
+    Check("timestamps_in_range", f"Every review is from {EARLIEST.year} to the domain's `as_of` date, or today."),
     Check("core_holds", "Users and items have the minimum number of interactions (core: once promises only users')."),
     Check("repeats_as_ruled", "A user's reviews of an item are as few as the domain's rule for duplicates says."),
-    Check(
-        "order_holds",
-        "Rows are ordered by user, time and the rule for ties (order: file promises only the users' order).",
-    ),
+    Check("order_holds", "Rows are by user, time and the rule for ties (order: file promises the users' order only)."),
 )
 YEAR_3000 = 32_503_680_000
 
@@ -42,12 +33,13 @@ def check_interactions(built: Interactions, filters: Filters) -> Validation:
     table, users, items = built.interactions, built.users, built.items
     if faults := schema_faults(interactions=table, users=users, items=items):
         return unchecked("interactions", INTERACTION_CHECKS, faults)
-    per_user = np.bincount(
-        table["user_id"].to_numpy()[table["user_id"].to_numpy() < users.height], minlength=users.height
-    )
-    item_ids = table["item_id"].to_numpy()
+    user_ids, item_ids = table["user_id"].to_numpy(), table["item_id"].to_numpy()
+    per_user = np.bincount(user_ids[user_ids < users.height], minlength=users.height)
     per_item = np.bincount(item_ids[item_ids <= items.height], minlength=items.height + 1)[1:]
     order, order_note = _order(built, filters)
+    # without a day, tomorrow: days begin at other times elsewhere
+    last_day = filters.as_of or dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1)
+    latest = int(dt.datetime.combine(last_day, dt.time(), dt.UTC).timestamp()) + DAY_SECONDS - 1
     rules = [
         *none_of("schema", schema_faults=0),
         column("item_ids_dense", table["item_id"], 1, items.height),
@@ -63,7 +55,7 @@ def check_interactions(built: Interactions, filters: Filters) -> Validation:
             users_without_interaction=int((per_user == 0).sum()),
         ),
         column("ratings_in_range", table["rating"], filters.minimum_rating, 5),
-        column("timestamps_in_range", table["timestamp"], int(EARLIEST.timestamp()), _latest(filters.as_of)),
+        column("timestamps_in_range", table["timestamp"], int(EARLIEST.timestamp()), latest),
         *number("core_holds", low=filters.minimum_user_interactions, fewest_interactions_of_a_user=_fewest(per_user)),
         *number(
             "core_holds",
@@ -80,12 +72,6 @@ def check_interactions(built: Interactions, filters: Filters) -> Validation:
         "order_holds": order_note,
     }
     return validate("interactions", INTERACTION_CHECKS, rules, notes)
-
-
-def _latest(as_of: dt.date | None) -> int:
-    """The last second that counts: of the day given, or of tomorrow, since days begin at other times elsewhere."""
-    day = as_of or dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1)
-    return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()) + DAY_SECONDS - 1
 
 
 def _days(timestamps: pl.Series) -> str:
@@ -130,15 +116,15 @@ def _order(built: Interactions, filters: Filters) -> tuple[list[Rule], str]:
     """Rows that come before what they should come after, and what is to be said of the order."""
     users, times = built.interactions["user_id"].to_numpy(), built.interactions["timestamp"].to_numpy()
     same_user = users[1:] == users[:-1]
-    by_user = none_of("order_holds", rows_before_the_last_user=int((users[1:] < users[:-1]).sum()))
+    counts = {"rows_before_the_last_user": int((users[1:] < users[:-1]).sum())}
     backwards = int((same_user & (times[1:] < times[:-1])).sum())
-    if filters.order == "file":
-        return by_user, f"order: file, so time is not checked: {backwards:,} rows are earlier than the one before"
-    tied = np.flatnonzero(same_user & (times[1:] == times[:-1]))
-    by_time = none_of(
-        "order_holds", rows_before_their_time=backwards, ties_out_of_order=_ties_out_of_order(built, tied, filters.ties)
-    )
-    return [*by_user, *by_time], f"order: time, ties: {filters.ties}"
+    note = f"order: file, so time is not checked: {backwards:,} rows are earlier than the one before"
+    if filters.order == "time":
+        tied = np.flatnonzero(same_user & (times[1:] == times[:-1]))
+        counts["rows_before_their_time"] = backwards
+        counts["ties_out_of_order"] = _ties_out_of_order(built, tied, filters.ties)
+        note = f"order: time, ties: {filters.ties}"
+    return none_of("order_holds", **counts), note
 
 
 def _ties_out_of_order(built: Interactions, tied: np.ndarray, ties: str) -> int:

@@ -1,7 +1,5 @@
 """Whether every item has its texts, and how clean they are."""
 
-from __future__ import annotations
-
 import html
 from html.entities import html5
 
@@ -10,8 +8,7 @@ import polars as pl
 from assets.amazon.reading.quarantine import ReadReport
 from assets.amazon.validation.raw import reasons_in_words
 from assets.amazon.validation.rules import Check, Validation, none_of, number
-from assets.amazon.validation.schemas import schema_faults
-from assets.amazon.validation.suites import SCHEMA, unchecked, validate
+from assets.amazon.validation.suites import SCHEMA, schema_faults, unchecked, validate
 
 MINIMUM_TITLED_SHARE = 0.5
 """Of the items; ours: below it a model that reads titles is mostly guessing."""
@@ -22,9 +19,7 @@ ITEM_TEXT_CHECKS = (
     Check("bad_share", "No more of the metadata's lines were quarantined than the domain allows."),
     Check("parts_joined", "The text of an item holds its title, brand, categories and description."),
     # what a tag more or less does to a text is little, and no count or id rests upon it
-    Check(
-        "texts_clean", "No HTML tag and no entity is left in title, brand, categories or description.", critical=False
-    ),
+    Check("texts_clean", "No HTML tag or entity is left in title, brand, categories or description.", critical=False),
     # an item without words is still an item: only what reads texts is the poorer
     Check("titles_present", f"At least {MINIMUM_TITLED_SHARE:.0%} of the items have a title.", critical=False),
 )
@@ -41,13 +36,9 @@ _ENTITY = r"&[^&;\s]{1,40};"
 def check_item_texts(
     item_texts: pl.DataFrame, items: pl.DataFrame, report: ReadReport, maximum_bad_share: float
 ) -> Validation:
-    """Check the items' texts and how the metadata were read: `ITEM_TEXT_CHECKS`, in that order.
+    """Check the texts of these items, and how the metadata were read: `ITEM_TEXT_CHECKS`, in that order.
 
-    Args:
-        item_texts: `item_id`, `title`, `brand`, `category`, `description`, `text`.
-        items: `item_id`, `asin`: the vocabulary.
-        report: what became of the metadata's lines.
-        maximum_bad_share: of these lines, 0 to 1.
+    Of the metadata's lines, which the report is about, so large a part, 0 to 1, may be bad.
     """
     if faults := schema_faults(item_texts=item_texts, items=items):
         return unchecked("item_texts", ITEM_TEXT_CHECKS, faults)

@@ -3,12 +3,9 @@
 The rows that could be read are `interactions.py`'s and `metadata.py`'s subject. A damaged file stops the run before.
 """
 
-from __future__ import annotations
-
 from assets.amazon.reading.quarantine import QUOTED_CHARACTERS, ReadReport
 from assets.amazon.validation.rules import Check, Validation, none_of, number
-from assets.amazon.validation.schemas import schema_faults
-from assets.amazon.validation.suites import unchecked, validate
+from assets.amazon.validation.suites import schema_faults, unchecked, validate
 
 RAW_CHECKS = (
     Check("quarantine_schema", "The quarantined lines have their columns, with their types, and no value is missing."),

@@ -4,14 +4,10 @@ A rule bounds either the values of a column or one number about whole tables, su
 suites compute these numbers in Polars and NumPy.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-
-Number = int | float
 
 
 @dataclass(frozen=True)
@@ -35,19 +31,12 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Validation:
-    """The outcome of a stage's checks, in the order in which they are declared.
+    """The outcome of a stage's checks, in the order in which they are declared."""
 
-    Attributes:
-        stage: the table or record that they are about.
-        checks: what is promised.
-        results: the outcome of each.
-        suites: Great Expectations' own results, one a suite, for Data Docs.
-    """
-
-    stage: str
-    checks: tuple[Check, ...]
-    results: tuple[CheckResult, ...]
-    suites: tuple[Any, ...]
+    stage: str  # the table or record that they are about
+    checks: tuple[Check, ...]  # what is promised
+    results: tuple[CheckResult, ...]  # the outcome of each
+    suites: tuple[Any, ...]  # Great Expectations' own results, one a suite, for Data Docs
 
     @property
     def passed(self) -> bool:
@@ -76,8 +65,8 @@ class Rule:
     check: str
     name: str
     values: pl.Series
-    low: Number | None
-    high: Number | None
+    low: float | None
+    high: float | None
     whole_column: bool = False
 
     @property
@@ -101,12 +90,12 @@ class Rule:
         return f"{self.name}: {len(outside):,} of {len(self.values):,} outside {self.bounds}{examples}"
 
 
-def column(check: str, values: pl.Series, low: Number, high: Number) -> Rule:
+def column(check: str, values: pl.Series, low: float, high: float) -> Rule:
     """A rule: every value of this column lies between the two."""
     return Rule(check, values.name, values, low, high, whole_column=True)
 
 
-def number(check: str, low: Number | None = None, high: Number | None = None, **numbers: Number) -> list[Rule]:
+def number(check: str, low: float | None = None, high: float | None = None, **numbers: float) -> list[Rule]:
     """Rules: each of these numbers lies between the two."""
     return [Rule(check, name, pl.Series([value]), low, high) for name, value in numbers.items()]
 
@@ -116,6 +105,6 @@ def none_of(check: str, **counts: int) -> list[Rule]:
     return number(check, 0, 0, **counts)
 
 
-def in_digits(value: Number) -> str:
+def in_digits(value: float) -> str:
     """A number as it is read: 1,234,567 or 0.0012."""
     return f"{int(value):,}" if float(value).is_integer() else f"{value:,.4g}"

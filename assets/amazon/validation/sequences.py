@@ -1,14 +1,11 @@
 """Whether every user has one sequence, made of all of their interactions in the interactions' order."""
 
-from __future__ import annotations
-
 import numpy as np
 import polars as pl
 
 from assets.amazon.splits import SHORTEST_EVALUATED
 from assets.amazon.validation.rules import Check, Validation, column, none_of, number
-from assets.amazon.validation.schemas import schema_faults
-from assets.amazon.validation.suites import SCHEMA, unchecked, validate
+from assets.amazon.validation.suites import SCHEMA, schema_faults, unchecked, validate
 
 SEQUENCE_CHECKS = (
     SCHEMA,

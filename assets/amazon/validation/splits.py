@@ -6,8 +6,6 @@ lengths (leave-one-out) or the timestamps (temporal), by the words of `assets/am
 from there come the names and the settings only.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 
 import numpy as np
@@ -17,15 +15,11 @@ from assets.amazon.dataset import PARTS, Dataset
 from assets.amazon.interactions import Filters
 from assets.amazon.splits import GlobalTemporal, LeaveOneOut
 from assets.amazon.validation.rules import Check, Rule, Validation, column, none_of, number
-from assets.amazon.validation.schemas import schema_faults
-from assets.amazon.validation.suites import SCHEMA, unchecked, validate
+from assets.amazon.validation.suites import SCHEMA, schema_faults, unchecked, validate
 
 SPLIT_CHECKS = (
     SCHEMA,
-    Check(
-        "one_target_each",
-        "Every user whom the split evaluates has one validation and one test target, and no other user has any.",
-    ),
+    Check("one_target_each", "A user whom the split evaluates has one validation and one test target, others none."),
     Check("one_train_row_each", "Every user with two training items has one train row, and no other user has one."),
     Check("targets_in_vocabulary", "Every target is an item, 1 to V."),
     Check("no_empty_history", "Every row has a history to predict from."),
@@ -51,12 +45,8 @@ def check_splits(
 ) -> Validation:
     """Check the splits: `SPLIT_CHECKS`, in that order.
 
-    Args:
-        dataset: the splits.
-        sequences: what they were cut from, one row a user in the order of their numbers.
-        interactions: in the sequences' order; their timestamps say where a temporal split has to be cut.
-        split: the rule.
-        filters: say whether a target may stand in its own history.
+    The sequences are by user. The interactions are in their order: the timestamps say where a temporal split has to be
+    cut. The filters say whether a target may stand in its own history.
     """
     splits = dataset.splits
     faults = schema_faults(splits=splits, sequences=sequences, interactions=interactions)

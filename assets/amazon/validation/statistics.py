@@ -1,18 +1,14 @@
 """Whether a domain's statistics are in line with those of its last materialisation; what departs is worth a look."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from assets.amazon.validation.rules import Check, Validation, number
 from assets.amazon.validation.suites import validate
 
 
-@dataclass(frozen=True)
-class Drift:
+class Drift(NamedTuple):
     """How far some statistics may move: by a part of what they were, or by that much; ours."""
 
     check: str
@@ -22,23 +18,13 @@ class Drift:
     limit: float
 
 
+LENGTHS = ("history_length_mean", "history_length_median", "history_length_p90")
+HEADS = ("top_1_percent_share", "top_10_percent_share")
 DRIFTS = (
     Drift("sizes", "number of users, items and interactions", ("users", "items", "interactions"), "relative", 0.2),
     Drift("density", "density", ("density",), "relative", 0.2),
-    Drift(
-        "history_lengths",
-        "lengths of the histories",
-        ("history_length_mean", "history_length_median", "history_length_p90"),
-        "relative",
-        0.2,
-    ),
-    Drift(
-        "popularity",
-        "most popular items' share of the interactions",
-        ("top_1_percent_share", "top_10_percent_share"),
-        "absolute",
-        0.05,
-    ),
+    Drift("history_lengths", "lengths of the histories", LENGTHS, "relative", 0.2),
+    Drift("popularity", "most popular items' share of the interactions", HEADS, "absolute", 0.05),
     Drift("ties_and_repeats", "shares of ties and repeats", ("tied_share", "repeat_share"), "absolute", 0.05),
     Drift("ratings", "mean rating", ("rating_mean",), "absolute", 0.2),
 )
