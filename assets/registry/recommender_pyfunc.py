@@ -6,6 +6,7 @@ that loads one. So it imports nothing of ours by name: the package is named by t
 
 import importlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ class RecommenderModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the checkpoint, and the catalogue that it was trained on."""
+        # Read when torch is first imported. Waiting threads then sleep: spinning, one call in a hundred took nine times
+        # as long as the median on a busy machine.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         package = context.model_config["package"]
         self._recommender_module = importlib.import_module(f"{package}.recommender")
         self._sequences = importlib.import_module(f"{package}.sequences").Sequences

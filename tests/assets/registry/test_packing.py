@@ -206,8 +206,14 @@ def imported(path: Path) -> Iterator[str]:
             yield node.module
 
 
+OURS = ("PYTHONPATH", "SLMREC_HOME", "OMP_WAIT_POLICY")
 FRESH = """
-import json, sys
+import json, os, sys
+waiting = []  # how threads are to wait, when torch is imported
+def note(event, about):
+    if event == "import" and about[0] == "torch":
+        waiting.append(os.environ.get("OMP_WAIT_POLICY"))
+sys.addaudithook(note)
 sys.meta_path = [finder for finder in sys.meta_path if "Editable" not in getattr(finder, "__name__", "")]
 import importlib.util
 assert all(importlib.util.find_spec(name) is None for name in ("models", "assets", "evaluation")), "ours is importable"
@@ -218,7 +224,7 @@ for uri, histories in asked.items():
     model = mlflow.pyfunc.load_model(uri)
     told[uri] = model.predict(pandas.DataFrame({"history": histories}), params={"k": 4}).to_dict("list")
 code = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("slmrec_") and "." not in name}
-print(json.dumps({"answers": told, "code": code}))
+print(json.dumps({"answers": told, "code": code, "waiting": waiting[0]}))
 """
 
 
@@ -239,7 +245,7 @@ def test_registered_versions_are_served_in_a_fresh_process_without_this_project(
         [sys.executable, "-c", FRESH, json.dumps(asked)],
         cwd=tmp_path,
         env={
-            **{name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SLMREC_HOME")},
+            **{name: value for name, value in os.environ.items() if name not in OURS},
             "MLFLOW_TRACKING_URI": home.mlflow_uri(),
         },
         capture_output=True,
@@ -259,6 +265,7 @@ def test_registered_versions_are_served_in_a_fresh_process_without_this_project(
         best = sorted(unseen, key=lambda item: -scores[row, item])[:4]
         assert told["answers"][student.model.uri]["item_ids"][row] == [asins[item - 1] for item in best]
         assert told["answers"][student.model.uri]["scores"][row] == pytest.approx(scores[row, best], rel=1e-4)
+    assert told["waiting"] == "passive"
     assert len(told["code"]) == 2
     assert all(path.startswith(str(tracked_home / "mlflow-artifacts")) for path in told["code"].values())
     assert not list(tmp_path.iterdir()), "MLflow made a store of its own in the current directory"
