@@ -172,3 +172,9 @@ def test_the_same_input_gives_the_same_bytes(statistics):
     assert figures.png(figures.dataset_panels(statistics)).startswith(b"\x89PNG")
     first, second = (figures.svg(figures.training_curves(STAGES), "n") for _ in range(2))
     assert first == second
+
+
+def test_a_png_is_no_wider_than_dagster_shows_it(statistics) -> None:
+    for figure in (figures.dataset_panels(statistics), figures.training_curves(STAGES)):
+        width = int.from_bytes(figures.png(figure)[16:20])  # of the header, behind signature, length and IHDR
+        assert 0.9 * figures.WIDEST <= width <= figures.WIDEST
