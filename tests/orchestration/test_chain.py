@@ -210,7 +210,7 @@ def test_the_report_is_there(finished: Workplace) -> None:
     html = (finished.home / "reports/tiny/report.html").read_text()
     assert "Synthetic data" in html
     assert "<svg" in html
-    assert "make studies DOMAIN=tiny PROFILE=tiny" in html
+    assert f"make studies DOMAINS={finished.folder / 'domains.yaml'} DOMAIN=tiny PROFILE=tiny" in html
 
 
 def test_no_pickle_is_left_anywhere(finished: Workplace) -> None:
