@@ -207,6 +207,15 @@ EDITS = (
         "on_backbone(data, settings.model, 0)",
         f"{SLMREC} {WORKSPACE}",
     ),
+    Edit(
+        "the student's training ignores its seed",
+        "models/slmrec/student.py",
+        """teacher, course.seed)
+    hold_in_precision(settings.training, student)""",
+        """teacher, 0)
+    hold_in_precision(settings.training, student)""",
+        SLMREC,
+    ),
     # the method
     Edit(
         "online students are detached where they should not be",

@@ -57,6 +57,14 @@ def fit(data: TrainingData, course: Course | None = None, **change: Any) -> Any:
     return fit_student(data, replace(TINY, **change), course or Course(seed=0))
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_seed_of_the_course_draws_its_first_weights(data: TrainingData, seed: int) -> None:
+    student = fit(data, Course(seed=seed), distillation=ALONE, training=ONE_STEP).recommender
+    items_VD, backbone = load_item_embeddings(data.upstream["item_embeddings"]), data.upstream["language_backbone"]
+    drawn = LLMRecommender.from_backbone(TINY.model, backbone, items_VD, seed=seed)
+    torch.testing.assert_close(student.state_dict(), drawn.state_dict(), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("change", "looks", "keeps"),
     [

@@ -12,6 +12,7 @@ from torch import Tensor
 from models.backbone.lora import LoraSettings
 from models.declaration import TrainingData
 from models.sequences import Sequences
+from models.slmrec.item_embeddings import load_item_embeddings
 from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
 from models.slmrec.teacher import TeacherSettings, fit_teacher
 from models.training.config import TrainingConfig
@@ -65,6 +66,17 @@ def test_the_recommender_is_judged_and_the_best_is_kept(data: TrainingData) -> N
     assert [kind for kind, _ in judged] == [LLMRecommender] * 2
     assert fitted.stages["training"].best_step == 3
     assert accuracy(fitted.recommender) == judged[0][1]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_seed_of_the_course_draws_its_first_weights(data: TrainingData, seed: int) -> None:
+    """Seen at next to no learning rate."""
+    once = TrainingConfig(learning_rate=1e-12, max_steps=1, batch_size=8)
+    fitted = fit_teacher(data, replace(TINY, training=once), Course(seed=seed))
+    items_VD, backbone = load_item_embeddings(data.upstream["item_embeddings"]), data.upstream["language_backbone"]
+    drawn = LLMRecommender.from_backbone(TINY.model, backbone, items_VD, seed=seed)
+    assert fitted.recommender is not None
+    torch.testing.assert_close(fitted.recommender.state_dict(), drawn.state_dict(), rtol=0, atol=1e-9)
 
 
 def test_in_mixed_precision_frozen_weights_are_held_in_it(data: TrainingData) -> None:
