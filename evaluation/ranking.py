@@ -230,7 +230,7 @@ def _one_pass(scores_BV: np.ndarray, own_B1: np.ndarray, threads: Executor) -> t
             rows = slice(start, min(start + _ROWS, first + share))
             own = own_B1[rows]
             np.greater_equal(scores_BV[rows], own, out=reached[: len(own)])
-            reached[: len(own)].view(np.uint8).sum(axis=1, dtype=np.int32, out=counts_B[rows])
+            counts_B[rows] = np.bitwise_count(np.packbits(reached[: len(own)], axis=1)).sum(axis=1, dtype=np.int32)
             finite = finite and bool(np.isfinite(np.einsum("bv->", scores_BV[rows])))
         return finite
 
