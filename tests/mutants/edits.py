@@ -104,7 +104,7 @@ EDITS = (
         "evaluation/intervals.py",
         "LEVEL = (0.025, 0.975)",
         "LEVEL = (0.05, 0.95)",
-        "tests/evaluation",
+        "tests/evaluation/test_intervals.py",
     ),
     Edit(
         "results labelled with the profile that judges",
