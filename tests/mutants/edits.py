@@ -73,6 +73,13 @@ EDITS = (
         'splits.histories("test")',
         STUDIES,
     ),
+    Edit(
+        "temporal validation begins at the test's cut",
+        "assets/amazon/splits.py",
+        "        for cut in cuts\n",
+        "        for cut in (cuts[1], cuts[1])\n",
+        "tests/assets/amazon/test_splits.py",
+    ),
     # what is judged, and on what
     Edit(
         "recommenders judged on the validation split",
