@@ -51,6 +51,12 @@ def challenger(
     Where the registry has a champion, it is judged on these splits too, whatever data it was trained on.
     """
     domain, rules = domains.load(context.partition_key), profile.load(context.partition_key).evaluation
+    if main_results.data_version != splits.version:
+        raise ValueError(
+            f"main_results was measured on data version {main_results.data_version}, but the splits are now "
+            f"{splits.version}, so the champion would be compared on other users: materialise main_results again for "
+            f"domain {domain.name!r}."
+        )
     evaluations = main_results.evaluations()
     champion = judge_champion(model_name(domain.name, SUBJECT), CHAMPION, splits, domain, rules)
     decision = decide(student, main_results, evaluations, champion, rules.seed)

@@ -154,10 +154,12 @@ class Gate:
 
     place: Wired
 
-    def pass_through(self, student: Checkpoint, results: Results | None = None) -> tuple[Decision, dict[str, Any]]:
+    def pass_through(
+        self, student: Checkpoint, results: Results | None = None, splits: Dataset = DATASET
+    ) -> tuple[Decision, dict[str, Any]]:
         floor = recommender("popularity", POPULARITY, self.place.domain)
         found = results or gather({"popularity": floor, "student": student}, seed=5)
-        given = {"splits": DATASET, "student": student, "main_results": found}
+        given = {"splits": splits, "student": student, "main_results": found}
         result = self.place.materialise(challenger, given=given)
         return value_of(result, "challenger"), metadata_of(result, "challenger")
 
@@ -212,3 +214,12 @@ def test_a_champion_in_the_registry_is_judged_and_keeps_its_alias(gate: Gate) ->
     assert decision.reasons[-1].startswith(f"champion (trained on data {DATASET.version}) on the same users")
     assert decision.reasons[-1].endswith("it doesn't know 0.0% of the targets")
     assert (gate.alias("champion"), gate.alias("challenger")) == (old.model, new.model)
+
+
+def test_results_of_other_splits_are_refused(gate: Gate) -> None:
+    """The champion is judged on the splits: its users would be paired with others."""
+    student = gate.student(GRAPH)
+    set_alias(student.model, "champion")
+    with pytest.raises(ValueError, match=f"version {DATASET.version}, but the splits are now {older().version}"):
+        gate.pass_through(student, splits=older())
+    assert gate.alias() is None

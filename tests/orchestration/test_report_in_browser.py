@@ -1,28 +1,14 @@
 """The report as its reader meets it: opened in headless Chromium, where it asks nobody for anything."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
+from tests.browser import CHROMIUM, OPTIONS, needs_chromium
 from tests.orchestration.workplace import Workplace
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-extensions",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--window-size=1200,2000",
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; .ci/run installs it")
+pytestmark = needs_chromium
+WINDOW = "--window-size=1200,2000"
 
 
 def open_page(page: Path, folder: Path) -> tuple[set[str], int]:
@@ -31,8 +17,13 @@ def open_page(page: Path, folder: Path) -> tuple[set[str], int]:
     Chromium writes down who wanted each request: a page from a file is the origin "null"; its own start-up is none.
     """
     log, picture = folder / "net.json", folder / "page.png"
-    own = (f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", f"--screenshot={picture}")
-    subprocess.run([str(CHROMIUM), *OPTIONS, *own, page.as_uri()], capture_output=True, check=True, timeout=120)
+    own = (f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", f"--screenshot={picture}", WINDOW)
+    subprocess.run(
+        [str(CHROMIUM), *OPTIONS, *own, page.as_uri()],
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
     requests = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
     return {one["url"] for one in requests if "url" in one and one.get("initiator") == "null"}, picture.stat().st_size
 

@@ -20,7 +20,7 @@ from assets.inputs.validated_rows import ValidatedRows
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.recipe import Recipe
 from models.backbone.lora import LoraSettings
-from models.backbone.sources import BackboneConfig, fit_backbone
+from models.backbone.sources import fit_backbone
 from models.baselines import declared
 from models.baselines.sasrec import SASRecConfig, SASRecSettings
 from models.slmrec.distillation import DistillationConfig
@@ -30,6 +30,7 @@ from models.slmrec.student import OnlineSettings, StudentSettings, fit_online, f
 from models.slmrec.teacher import TeacherSettings, fit_teacher
 from models.slmrec.teacher_states import fit_teacher_states
 from models.training.config import TrainingConfig
+from tests.assets import tiny
 
 ITEMS = 20
 CLOTH = Domain(name="cloth", title="Clothing", source={"kind": "synthetic", "users": 50, "items": 20, "seed": 0})
@@ -42,16 +43,7 @@ MODEL = LLMRecommenderConfig(
 STUDENT = StudentSettings(
     replace(MODEL, layers=2), DistillationConfig(blocks=2, lambda_norm=0.01, lambda_ms=0.1, layers="interval"), TRAINING
 )
-BACKBONE = BackboneConfig(
-    source="pretrain",
-    width=16,
-    layers=4,
-    heads=2,
-    intermediate=24,
-    vocabulary=400,
-    context=128,
-    training=TrainingConfig(learning_rate=0.01, max_steps=2, batch_size=4),
-)
+BACKBONE = replace(tiny.BACKBONE, context=128, training=TrainingConfig(learning_rate=0.01, max_steps=2, batch_size=4))
 
 
 def random_rows(users: int = 30, items: int = ITEMS, seed: int = 0) -> list[list[int]]:

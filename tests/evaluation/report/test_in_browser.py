@@ -16,22 +16,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from evaluation.report.data_section import Check, DataQuality, RawFile
+from tests.browser import CHROMIUM, OPTIONS, needs_chromium
 from tests.evaluation.made_up import FULL, SAMPLED, comparison_tables, result_record, result_records
 from tests.evaluation.report.pages import STUDIES, plain, render
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-extensions",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; .ci/run installs it")
+pytestmark = needs_chromium
 needs_poppler = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs pdftotext, of poppler-utils")
 
 PHONE = 400
