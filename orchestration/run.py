@@ -1,6 +1,7 @@
 """One domain through one job, in this process: what `make demo`, `make run` and `make studies` do."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -152,18 +153,23 @@ def _reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
         return
     steps = [event for event in events if event.is_step_failure]
     for event in steps:
-        yield f"slmrec: {event.step_key}: {_said(event.step_failure_data.error)}"
+        yield f"slmrec: {event.step_key}: {said(event.step_failure_data.error)}"
     for event in events:
         if not steps and event.is_job_failure:
-            yield f"slmrec: {_said(event.job_failure_data.error)}"
+            yield f"slmrec: {said(event.job_failure_data.error)}"
 
 
-def _said(error: SerializableErrorInfo | None) -> str:
-    """The message of the cause, without the exception's name, and without a database's statement."""
+def said(error: SerializableErrorInfo | None) -> str:
+    """The message of the cause, without the exception's name, and without what SQLAlchemy adds to a database's own."""
     if error is None:
         return "it failed without saying why"
     cause = _cause(error)
-    return cause.message.strip().removeprefix(f"{cause.cls_name}: ").partition("\n[SQL: ")[0]
+    message = re.sub(rf"^([\w.]+\.)?{cause.cls_name}: ", "", cause.message.strip())
+    return _AUTOFLUSH.sub("", message).partition("\n[SQL: ")[0]
+
+
+_AUTOFLUSH = re.compile(r"^\(raised as a result of Query-invoked autoflush;.*?\)\s+")
+"""What SQLAlchemy puts before a database's message where a query had to write first."""
 
 
 def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:

@@ -8,7 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from dagster_shared.error import SerializableErrorInfo
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from orchestration.run import said
 from tests.orchestration.workplace import ROOT, Workplace, make_workplace
 
 FULL = """
@@ -61,6 +66,31 @@ def test_ctrl_c_ends_a_run_with_one_plain_line_and_the_next_goes_on(tmp_path: Pa
     assert ends.get("language_backbone", "KILLED") == "KILLED"
     done = place.python("-c", "from assets.workspace.home import domain_lock\nwith domain_lock('tiny'): pass")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_full_disk_noticed_while_a_query_writes_first_is_said_in_one_line(tmp_path: Path) -> None:
+    """SQLAlchemy puts a line of its own before the database's, and MLflow its name before both."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Row(Base):
+        __tablename__ = "rows"
+        text: Mapped[str] = mapped_column(primary_key=True)
+
+    engine = create_engine(f"sqlite:///{tmp_path / 'store.db'}")
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.execute(text("pragma max_page_count = 1"))
+        session.add(Row(text="x" * 10_000))
+        with pytest.raises(DBAPIError) as raised:
+            session.scalars(select(Row)).all()
+        session.rollback()
+    engine.dispose()
+    error = SerializableErrorInfo(f"mlflow.exceptions.MlflowException: {raised.value}\n", [], "MlflowException")
+    assert "autoflush" in error.message
+    assert "\n" in error.message.strip()
+    assert said(error) == "(sqlite3.OperationalError) database or disk is full"
 
 
 @pytest.mark.parametrize(("file", "pages"), [("history/runs/", 12), ("mlflow.db", 1)])
