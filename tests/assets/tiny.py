@@ -52,6 +52,9 @@ baselines:
   sasrec:
     model: {d: 8, layers: 1}
     training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
+  bsarec:
+    model: {d: 8, layers: 1}
+    training: {learning_rate: 0.01, max_steps: 2}
 backbone:
   source: pretrain
   width: 16

@@ -95,7 +95,7 @@ def test_the_declaration_is_whole(name: str) -> None:
 
 
 def test_names_labels_and_colours_are_told_apart_and_baselines_come_by_year() -> None:
-    assert {"popularity", "item_knn", "sasrec", "successor_graph"} <= declared().keys()
+    assert {"popularity", "item_knn", "sasrec", "successor_graph", "bsarec"} <= declared().keys()
     for what in ("name", "label", "colour"):
         assert len({getattr(declaration, what) for declaration in DECLARED.values()}) == len(DECLARED)
     places = [(declaration.year, declaration.name) for declaration in declared().values()]

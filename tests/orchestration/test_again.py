@@ -65,7 +65,7 @@ def again(finished: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Agai
 def test_a_second_run_trains_and_ranks_nothing_again(again: Again) -> None:
     assert written(again.place.home) == again.before
     assert "training ended" not in again.stderr
-    assert again.stderr.count("it is used again") == 9
+    assert again.stderr.count("it is used again") == 10
     assert not (again.place.home / "training/tiny").exists() or not [*(again.place.home / "training/tiny").iterdir()]
 
 
@@ -76,7 +76,7 @@ def test_a_second_run_changes_no_number(again: Again, finished: Workplace) -> No
 
 
 def test_a_second_run_registers_no_new_version(again: Again, finished: Workplace) -> None:
-    names = ("item_knn", "popularity", "sasrec", "student", "successor_graph", "teacher")
+    names = ("bsarec", "item_knn", "popularity", "sasrec", "student", "successor_graph", "teacher")
     assert versions(again.place.home) == versions(finished.home) == [(f"slmrec-tiny-{name}", 1) for name in names]
     decision = again.place.record("challenger")
     assert (decision["accepted"], decision["model"]["version"]) == (True, "1")

@@ -13,9 +13,9 @@ from models.sequences import Sequences
 from models.slmrec.teacher_states import TeacherStates
 from tests.orchestration.workplace import Workplace
 
-BASELINES = {"popularity", "item_knn", "successor_graph", "sasrec"}
+BASELINES = {"popularity", "item_knn", "successor_graph", "sasrec", "bsarec"}
 RECOMMENDERS = {*BASELINES, "teacher", "student"}
-BY_STEPS = {"sasrec", "teacher", "student"}
+BY_STEPS = {"sasrec", "bsarec", "teacher", "student"}
 PROTOCOLS = {"full", "sampled_10"}
 
 

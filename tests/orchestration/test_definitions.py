@@ -33,11 +33,12 @@ READ = {
     "item_knn": {"splits"},
     "successor_graph": {"splits"},
     "sasrec": {"splits"},
+    "bsarec": {"splits"},
     "item_embeddings": {"splits", "sasrec"},
     "teacher": {"splits", "item_embeddings", "language_backbone"},
     "teacher_states": {"splits", "teacher"},
     "student": {"splits", "teacher_states"},
-    "main_results": {"popularity", "item_knn", "successor_graph", "sasrec", "teacher", "student"},
+    "main_results": {"popularity", "item_knn", "successor_graph", "sasrec", "bsarec", "teacher", "student"},
     "evaluation_report": {"main_results", "dataset_statistics"},
     "challenger": {"splits", "student", "main_results"},
 }

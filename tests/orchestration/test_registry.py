@@ -8,7 +8,7 @@ import pytest
 
 from tests.orchestration.workplace import Workplace
 
-RECOMMENDERS = {"popularity", "item_knn", "successor_graph", "sasrec", "teacher", "student"}
+RECOMMENDERS = {"popularity", "item_knn", "successor_graph", "sasrec", "bsarec", "teacher", "student"}
 NOT_BY_STEPS = {"popularity", "item_knn", "successor_graph", "item_embeddings", "teacher_states"}
 CHECKED = {"raw", "interactions", "item_texts", "sequences", "splits", "dataset_statistics"}
 TRAINED = {"language_backbone", "item_embeddings", "teacher_states", *RECOMMENDERS}

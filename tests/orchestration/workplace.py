@@ -28,6 +28,9 @@ baselines:
   sasrec:
     model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20}
     training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
+  bsarec:
+    model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20}
+    training: {learning_rate: 0.005, epochs: 1, batch_size: 64}
 backbone:
   source: pretrain
   width: 16
