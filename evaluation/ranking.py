@@ -10,12 +10,10 @@ of a list, N drawn candidates.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from evaluation.metrics import LONGEST, Ranks, means, user_values
@@ -95,24 +93,19 @@ def rank_targets(
     among = {protocol.key: _all_missed(np.full_like(targets, protocol.candidates + 1)) for protocol in drawn}
     order = np.argsort(histories.lengths, kind="stable")
     order = order[~missed[order]]
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        for start in range(0, len(order), block):
-            users = order[start : start + block]
-            of_users, left_out = (known.take(users), targets[users], vocabulary), seen.take(users)
-            places = (
-                _Scores(recommender, *of_users, threads)
-                if isinstance(recommender, Scoring)
-                else _Lists(recommender, *of_users)
-            )
-            ranks.rank[users], ranks.exact[users] = places.overall(
-                left_out if exclude_seen else None, ranks.candidates[users]
-            )
-            for protocol in drawn:
-                excluded_BV = _excluded(left_out if protocol.exclude_seen else None, targets[users], n_items)
-                drawn_BN = candidates_of(users, excluded_BV, protocol.candidates, protocol.seed)
-                of_protocol = among[protocol.key]
-                of_protocol.rank[users], of_protocol.exact[users] = places.among(drawn_BN)
-            del places  # one block's scores at a time: the next ones take their memory
+    for start in range(0, len(order), block):
+        users = order[start : start + block]
+        of_users, left_out = (known.take(users), targets[users], vocabulary), seen.take(users)
+        places = _Scores(recommender, *of_users) if isinstance(recommender, Scoring) else _Lists(recommender, *of_users)
+        ranks.rank[users], ranks.exact[users] = places.overall(
+            left_out if exclude_seen else None, ranks.candidates[users]
+        )
+        for protocol in drawn:
+            excluded_BV = _excluded(left_out if protocol.exclude_seen else None, targets[users], n_items)
+            drawn_BN = candidates_of(users, excluded_BV, protocol.candidates, protocol.seed)
+            of_protocol = among[protocol.key]
+            of_protocol.rank[users], of_protocol.exact[users] = places.among(drawn_BN)
+        del places  # one block's scores at a time: the next ones take their memory
     return replace(ranks, drawn=among)
 
 
@@ -151,26 +144,28 @@ class _Scores:
         histories: Sequences,
         targets: np.ndarray,
         vocabulary: np.ndarray | None,
-        threads: Executor,
     ) -> None:
-        scores_BW: np.ndarray = recommender.score(histories).numpy()
+        scores_BW = recommender.score(histories)
         if scores_BW.shape != (len(histories), recommender.n_items + 1):
             raise ValueError(
-                f"{_name(recommender)} returned scores of shape {scores_BW.shape} for {len(histories)} users and "
-                f"{recommender.n_items} items; expected one column an item and one for padding."
+                f"{_name(recommender)} returned scores of shape {tuple(scores_BW.shape)} for {len(histories)} users "
+                f"and {recommender.n_items} items; expected one column an item and one for padding."
             )
-        self._scores_BV = scores_BW
-        if vocabulary is not None:  # what isn't known has the lowest score
-            known = np.flatnonzero(vocabulary)
-            self._scores_BV = np.full((len(scores_BW), len(vocabulary)), -np.inf, dtype=scores_BW.dtype)
-            self._scores_BV[:, known] = scores_BW[:, vocabulary[known]]
-        self._own_B1 = np.take_along_axis(self._scores_BV, targets[:, None], axis=1)
-        self._at_least_B, finite = _one_pass(self._scores_BV[:, 1:], self._own_B1, threads)
-        if not finite and not np.isfinite(scores_BW[:, 1:]).all():
+        items_BW = scores_BW[:, 1:]
+        sums_B = items_BW @ items_BW.new_ones(recommender.n_items)  # torch's fastest way to read all
+        if not sums_B.isfinite().all() and not items_BW.isfinite().all():  # a sum may overflow
             raise ValueError(
                 f"{_name(recommender)} gave scores that aren't finite numbers, so nothing can be ranked: its training "
                 "has diverged or its checkpoint is damaged. Train it again with a lower learning rate."
             )
+        self._scores_BV: np.ndarray = scores_BW.numpy()
+        if vocabulary is not None:  # what isn't known has the lowest score
+            known = np.flatnonzero(vocabulary)
+            of_known = self._scores_BV[:, vocabulary[known]]
+            self._scores_BV = np.full((len(of_known), len(vocabulary)), -np.inf, dtype=of_known.dtype)
+            self._scores_BV[:, known] = of_known
+        self._own_B1 = np.take_along_axis(self._scores_BV, targets[:, None], axis=1)
+        self._at_least_B = _at_least(self._scores_BV[:, 1:], self._own_B1)
 
     def overall(self, seen: Sequences | None, _: np.ndarray) -> tuple[np.ndarray, bool]:
         """Ranks among all items but the seen ones. The target's own score is among those counted, as the 1."""
@@ -216,25 +211,18 @@ class _Lists:
         return ranks_B, self._found_B | (ranks_B == drawn_BN.shape[1] + 1)
 
 
-def _one_pass(scores_BV: np.ndarray, own_B1: np.ndarray, threads: Executor) -> tuple[np.ndarray, bool]:
-    """int64 [B], how many scores are at least the user's own; and whether all are surely finite: their sums are.
+def _at_least(scores_BV: np.ndarray, own_B1: np.ndarray) -> np.ndarray:
+    """int64 [B], how many scores are at least the user's own.
 
-    Each of torch's threads reads its users' scores once, a few at a time, which a core's cache can hold.
+    In one thread: several would wait for each other at each of numpy's calls.
     """
-    share = -(-len(own_B1) // torch.get_num_threads())
     counts_B = np.empty(len(own_B1), dtype=np.int64)
-
-    def count(first: int) -> bool:
-        finite, reached = True, np.empty((_ROWS, scores_BV.shape[1]), dtype=bool)
-        for start in range(first, min(first + share, len(own_B1)), _ROWS):
-            rows = slice(start, min(start + _ROWS, first + share))
-            own = own_B1[rows]
-            np.greater_equal(scores_BV[rows], own, out=reached[: len(own)])
-            counts_B[rows] = np.bitwise_count(np.packbits(reached[: len(own)], axis=1)).sum(axis=1, dtype=np.int32)
-            finite = finite and bool(np.isfinite(np.einsum("bv->", scores_BV[rows])))
-        return finite
-
-    return counts_B, all(list(threads.map(count, range(0, len(own_B1), share))))
+    reached = np.empty((_ROWS, scores_BV.shape[1]), dtype=bool)
+    for start in range(0, len(own_B1), _ROWS):
+        rows = slice(start, start + _ROWS)
+        of_rows = np.greater_equal(scores_BV[rows], own_B1[rows], out=reached[: len(own_B1[rows])])
+        counts_B[rows] = np.bitwise_count(np.packbits(of_rows, axis=1)).sum(axis=1, dtype=np.int32)
+    return counts_B
 
 
 def _all_missed(candidates: np.ndarray) -> Ranks:
