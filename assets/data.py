@@ -8,7 +8,6 @@ import polars as pl
 from dagster import AssetCheckResult, AssetExecutionContext, AssetsDefinition, MetadataValue, Output, asset
 from pydantic import BaseModel, ConfigDict
 
-from assets.amazon import validation
 from assets.amazon.dataset import Dataset
 from assets.amazon.download.fetching import fetch
 from assets.amazon.interactions import Interactions, build_interactions
@@ -20,6 +19,13 @@ from assets.amazon.splits import split_interactions
 from assets.amazon.statistics import dataset_statistics as compute_statistics
 from assets.amazon.statistics import split_counts
 from assets.amazon.text import item_texts as join_texts
+from assets.amazon.validation.interactions import INTERACTION_CHECKS, check_interactions
+from assets.amazon.validation.metadata import ITEM_TEXT_CHECKS, check_item_texts
+from assets.amazon.validation.raw import RAW_CHECKS, check_raw
+from assets.amazon.validation.rules import Check
+from assets.amazon.validation.sequences import SEQUENCE_CHECKS, check_sequences
+from assets.amazon.validation.splits import SPLIT_CHECKS, check_splits
+from assets.amazon.validation.statistics import DRIFT_CHECKS, check_drift
 from assets.data_checks import DataChecks, check_specs, last_record
 from assets.workspace import home as homes
 from assets.workspace.presentation import OWNERS, figure_metadata, frame_metadata, table_metadata
@@ -49,7 +55,7 @@ class DatasetStatistics(BaseModel):
 
 
 def checked(
-    name: str, checks: Sequence[validation.Check], io_manager: str = "tables"
+    name: str, checks: Sequence[Check], io_manager: str = "tables"
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
     """The decorator of an asset of this stage that is checked."""
     return asset(
@@ -74,7 +80,7 @@ def raw_metadata(context: AssetExecutionContext, checks: DataChecks) -> RawFile:
     return _fetched(context, checks, "metadata")
 
 
-@checked("interactions", (*validation.RAW_CHECKS, *validation.INTERACTION_CHECKS))
+@checked("interactions", (*RAW_CHECKS, *INTERACTION_CHECKS))
 def interactions(
     context: AssetExecutionContext, checks: DataChecks, raw_reviews: RawFile
 ) -> Iterator[Output[Interactions] | AssetCheckResult]:
@@ -85,7 +91,7 @@ def interactions(
     yield from checks.report(
         context,
         "interactions",
-        validation.check_raw(report, domain.maximum_bad_share),
+        check_raw(report, domain.maximum_bad_share),
         settings=domain.source.model_dump(mode="json"),
         quarantine=report.quarantine,
     )
@@ -94,7 +100,7 @@ def interactions(
     yield from checks.report(
         context,
         "interactions",
-        validation.check_interactions(built, domain.filters),
+        check_interactions(built, domain.filters),
         output=Output(
             built,
             metadata={
@@ -109,7 +115,7 @@ def interactions(
     )
 
 
-@checked("item_texts", validation.ITEM_TEXT_CHECKS)
+@checked("item_texts", ITEM_TEXT_CHECKS)
 def item_texts(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -123,14 +129,14 @@ def item_texts(
     yield from checks.report(
         context,
         "item_texts",
-        validation.check_item_texts(texts, interactions.items, report, domain.maximum_bad_share),
+        check_item_texts(texts, interactions.items, report, domain.maximum_bad_share),
         output=Output(ItemTexts(texts=texts, raw=raw_metadata), metadata=frame_metadata(texts)),
         settings=domain.source.model_dump(mode="json"),
         quarantine=report.quarantine,
     )
 
 
-@checked("sequences", validation.SEQUENCE_CHECKS, "frames")
+@checked("sequences", SEQUENCE_CHECKS, "frames")
 def sequences(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -141,13 +147,13 @@ def sequences(
     yield from checks.report(
         context,
         "sequences",
-        validation.check_sequences(frame, interactions.interactions),
+        check_sequences(frame, interactions.interactions),
         output=Output(frame, metadata=frame_metadata(frame)),
         settings={},
     )
 
 
-@checked("splits", validation.SPLIT_CHECKS)
+@checked("splits", SPLIT_CHECKS)
 def splits(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -160,7 +166,7 @@ def splits(
     yield from checks.report(
         context,
         "splits",
-        validation.check_splits(dataset, sequences, interactions.interactions, domain.split, domain.filters),
+        check_splits(dataset, sequences, interactions.interactions, domain.split, domain.filters),
         output=Output(
             dataset,
             metadata={
@@ -174,7 +180,7 @@ def splits(
     )
 
 
-@checked("dataset_statistics", validation.DRIFT_CHECKS, "records")
+@checked("dataset_statistics", DRIFT_CHECKS, "records")
 def dataset_statistics(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -203,7 +209,7 @@ def dataset_statistics(
     yield from checks.report(
         context,
         "dataset_statistics",
-        validation.check_drift(values, before.values if before else None),
+        check_drift(values, before.values if before else None),
         output=Output(
             found,
             metadata={

@@ -23,7 +23,8 @@ from dagster import (
 )
 from pydantic import BaseModel, ValidationError
 
-from assets.amazon.validation import Check, Validation, add_to_data_docs
+from assets.amazon.validation.docs import add_to_data_docs
+from assets.amazon.validation.rules import Check, Validation
 from assets.configuration.domains import Domain
 from assets.configuration.resources import DomainResource
 from assets.registry.runs import MLflowTracking

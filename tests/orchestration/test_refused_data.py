@@ -25,7 +25,7 @@ home.disable_telemetry()
 made = home.prepare_home()
 from orchestration.run import use_dagster_home
 use_dagster_home()
-from assets.amazon import validation
+
 from assets.amazon.validation.suites import unchecked
 from orchestration.definitions import definitions
 
