@@ -1,11 +1,11 @@
 """The data stage: raw files, interactions, texts, sequences, splits, statistics. Done in `assets/amazon/`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
 import polars as pl
-from dagster import AssetCheckResult, AssetExecutionContext, AssetsDefinition, MetadataValue, Output, asset
+from dagster import AssetCheckResult, AssetExecutionContext, MetadataValue, Output, asset
 from pydantic import BaseModel, ConfigDict
 
 from assets.amazon.dataset import Dataset
@@ -22,15 +22,12 @@ from assets.amazon.text import item_texts as join_texts
 from assets.amazon.validation.interactions import INTERACTION_CHECKS, check_interactions
 from assets.amazon.validation.metadata import ITEM_TEXT_CHECKS, check_item_texts
 from assets.amazon.validation.raw import RAW_CHECKS, check_raw
-from assets.amazon.validation.rules import Check
 from assets.amazon.validation.sequences import SEQUENCE_CHECKS, check_sequences
 from assets.amazon.validation.splits import SPLIT_CHECKS, check_splits
 from assets.amazon.validation.statistics import DRIFT_CHECKS, check_drift
-from assets.data_checks import DataChecks, check_specs, last_record
+from assets.data_checks import GROUP, DataChecks, checked, last_record
 from assets.workspace import home as homes
 from assets.workspace.presentation import OWNERS, figure_metadata, frame_metadata, table_metadata
-
-GROUP = "data"
 
 
 class ItemTexts(BaseModel):
@@ -52,20 +49,6 @@ class DatasetStatistics(BaseModel):
     quarantined: dict[str, int]
     steps: list[dict[str, Any]]
     values: dict[str, Any]
-
-
-def checked(
-    name: str, checks: Sequence[Check], io_manager: str = "tables"
-) -> Callable[[Callable[..., Any]], AssetsDefinition]:
-    """The decorator of an asset of this stage that is checked."""
-    return asset(
-        name=name,
-        group_name=GROUP,
-        kinds={"polars"},
-        owners=OWNERS,
-        io_manager_key=io_manager,
-        check_specs=check_specs(name, checks),
-    )
 
 
 @asset(group_name=GROUP, kinds={"json"}, owners=OWNERS, io_manager_key="records")
@@ -90,7 +73,6 @@ def interactions(
     context.log.info(f"{report.rows:,} lines read, {report.quarantine.height:,} quarantined")
     yield from checks.report(
         context,
-        "interactions",
         check_raw(report, domain.maximum_bad_share),
         settings=domain.source.model_dump(mode="json"),
         quarantine=report.quarantine,
@@ -99,7 +81,6 @@ def interactions(
     steps = [asdict(step) for step in built.steps]
     yield from checks.report(
         context,
-        "interactions",
         check_interactions(built, domain.filters),
         output=Output(
             built,
@@ -128,7 +109,6 @@ def item_texts(
     texts = join_texts(metadata, interactions.items)
     yield from checks.report(
         context,
-        "item_texts",
         check_item_texts(texts, interactions.items, report, domain.maximum_bad_share),
         output=Output(ItemTexts(texts=texts, raw=raw_metadata), metadata=frame_metadata(texts)),
         settings=domain.source.model_dump(mode="json"),
@@ -146,7 +126,6 @@ def sequences(
     frame = build_sequences(interactions.interactions)
     yield from checks.report(
         context,
-        "sequences",
         check_sequences(frame, interactions.interactions),
         output=Output(frame, metadata=frame_metadata(frame)),
         settings={},
@@ -165,7 +144,6 @@ def splits(
     dataset = split_interactions(interactions, sequences, domain.split, domain.filters)
     yield from checks.report(
         context,
-        "splits",
         check_splits(dataset, sequences, interactions.interactions, domain.split, domain.filters),
         output=Output(
             dataset,
@@ -208,7 +186,6 @@ def dataset_statistics(
     )
     yield from checks.report(
         context,
-        "dataset_statistics",
         check_drift(values, before.values if before else None),
         output=Output(
             found,

@@ -10,7 +10,7 @@ from assets.registry.trainings import Trainings, recommender_recipe
 from assets.studies.ablation import Variant, student_cell
 from assets.studies.cells import GROUP, Cell, StudyRun, study_run
 from assets.workspace.presentation import OWNERS
-from evaluation.studies import StudyRecord
+from evaluation.studies import Row, StudyRecord
 
 OFFLINE = "offline"
 NOTES = """\
@@ -71,4 +71,4 @@ def _online(study: StudyRun, name: str, variant: Variant, teacher_states: Teache
     )
     upstream = teacher_states.upstream(teacher=False, states=False)
     recipe = recommender_recipe(STUDENT, study.dataset, profile, upstream)
-    return Cell(name, variant.label, replace(recipe, fit=fit_online, settings=settings), OFFLINE)
+    return Cell(Row(name, variant.label, OFFLINE), replace(recipe, fit=fit_online, settings=settings))
