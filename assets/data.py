@@ -1,14 +1,13 @@
 """The data stage: raw files, interactions, texts, sequences, splits, statistics. Done in `assets/amazon/`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
 import polars as pl
-from dagster import AssetCheckResult, AssetExecutionContext, AssetsDefinition, MetadataValue, Output, asset
+from dagster import AssetCheckResult, AssetExecutionContext, MetadataValue, Output, asset
 from pydantic import BaseModel, ConfigDict
 
-from assets.amazon import validation
 from assets.amazon.dataset import Dataset
 from assets.amazon.download.fetching import fetch
 from assets.amazon.interactions import Interactions, build_interactions
@@ -20,11 +19,15 @@ from assets.amazon.splits import split_interactions
 from assets.amazon.statistics import dataset_statistics as compute_statistics
 from assets.amazon.statistics import split_counts
 from assets.amazon.text import item_texts as join_texts
-from assets.data_checks import DataChecks, check_specs, last_record
+from assets.amazon.validation.interactions import INTERACTION_CHECKS, check_interactions
+from assets.amazon.validation.metadata import ITEM_TEXT_CHECKS, check_item_texts
+from assets.amazon.validation.raw import RAW_CHECKS, check_raw
+from assets.amazon.validation.sequences import SEQUENCE_CHECKS, check_sequences
+from assets.amazon.validation.splits import SPLIT_CHECKS, check_splits
+from assets.amazon.validation.statistics import DRIFT_CHECKS, check_drift
+from assets.data_checks import GROUP, DataChecks, checked, last_record
 from assets.workspace import home as homes
 from assets.workspace.presentation import OWNERS, figure_metadata, frame_metadata, table_metadata
-
-GROUP = "data"
 
 
 class ItemTexts(BaseModel):
@@ -48,20 +51,6 @@ class DatasetStatistics(BaseModel):
     values: dict[str, Any]
 
 
-def checked(
-    name: str, checks: Sequence[validation.Check], io_manager: str = "tables"
-) -> Callable[[Callable[..., Any]], AssetsDefinition]:
-    """The decorator of an asset of this stage that is checked."""
-    return asset(
-        name=name,
-        group_name=GROUP,
-        kinds={"polars"},
-        owners=OWNERS,
-        io_manager_key=io_manager,
-        check_specs=check_specs(name, checks),
-    )
-
-
 @asset(group_name=GROUP, kinds={"json"}, owners=OWNERS, io_manager_key="records")
 def raw_reviews(context: AssetExecutionContext, checks: DataChecks) -> RawFile:
     """The reviews as published: one JSON object a line. Downloaded, local, or synthetic, as the domain says."""
@@ -74,7 +63,7 @@ def raw_metadata(context: AssetExecutionContext, checks: DataChecks) -> RawFile:
     return _fetched(context, checks, "metadata")
 
 
-@checked("interactions", (*validation.RAW_CHECKS, *validation.INTERACTION_CHECKS))
+@checked("interactions", (*RAW_CHECKS, *INTERACTION_CHECKS))
 def interactions(
     context: AssetExecutionContext, checks: DataChecks, raw_reviews: RawFile
 ) -> Iterator[Output[Interactions] | AssetCheckResult]:
@@ -84,8 +73,7 @@ def interactions(
     context.log.info(f"{report.rows:,} lines read, {report.quarantine.height:,} quarantined")
     yield from checks.report(
         context,
-        "interactions",
-        validation.check_raw(report, domain.maximum_bad_share),
+        check_raw(report, domain.maximum_bad_share),
         settings=domain.source.model_dump(mode="json"),
         quarantine=report.quarantine,
     )
@@ -93,8 +81,7 @@ def interactions(
     steps = [asdict(step) for step in built.steps]
     yield from checks.report(
         context,
-        "interactions",
-        validation.check_interactions(built, domain.filters),
+        check_interactions(built, domain.filters),
         output=Output(
             built,
             metadata={
@@ -109,7 +96,7 @@ def interactions(
     )
 
 
-@checked("item_texts", validation.ITEM_TEXT_CHECKS)
+@checked("item_texts", ITEM_TEXT_CHECKS)
 def item_texts(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -122,15 +109,14 @@ def item_texts(
     texts = join_texts(metadata, interactions.items)
     yield from checks.report(
         context,
-        "item_texts",
-        validation.check_item_texts(texts, interactions.items, report, domain.maximum_bad_share),
+        check_item_texts(texts, interactions.items, report, domain.maximum_bad_share),
         output=Output(ItemTexts(texts=texts, raw=raw_metadata), metadata=frame_metadata(texts)),
         settings=domain.source.model_dump(mode="json"),
         quarantine=report.quarantine,
     )
 
 
-@checked("sequences", validation.SEQUENCE_CHECKS, "frames")
+@checked("sequences", SEQUENCE_CHECKS, "frames")
 def sequences(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -140,14 +126,13 @@ def sequences(
     frame = build_sequences(interactions.interactions)
     yield from checks.report(
         context,
-        "sequences",
-        validation.check_sequences(frame, interactions.interactions),
+        check_sequences(frame, interactions.interactions),
         output=Output(frame, metadata=frame_metadata(frame)),
         settings={},
     )
 
 
-@checked("splits", validation.SPLIT_CHECKS)
+@checked("splits", SPLIT_CHECKS)
 def splits(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -159,8 +144,7 @@ def splits(
     dataset = split_interactions(interactions, sequences, domain.split, domain.filters)
     yield from checks.report(
         context,
-        "splits",
-        validation.check_splits(dataset, sequences, interactions.interactions, domain.split, domain.filters),
+        check_splits(dataset, sequences, interactions.interactions, domain.split, domain.filters),
         output=Output(
             dataset,
             metadata={
@@ -174,7 +158,7 @@ def splits(
     )
 
 
-@checked("dataset_statistics", validation.DRIFT_CHECKS, "records")
+@checked("dataset_statistics", DRIFT_CHECKS, "records")
 def dataset_statistics(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -202,8 +186,7 @@ def dataset_statistics(
     )
     yield from checks.report(
         context,
-        "dataset_statistics",
-        validation.check_drift(values, before.values if before else None),
+        check_drift(values, before.values if before else None),
         output=Output(
             found,
             metadata={

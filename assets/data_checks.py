@@ -4,7 +4,7 @@ Not here: what is checked, and how (`assets/amazon/validation/`).
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import polars as pl
@@ -15,31 +15,46 @@ from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetRecordsFilter,
+    AssetsDefinition,
     ConfigurableResource,
     Failure,
     MetadataValue,
     Output,
     ResourceDependency,
+    asset,
 )
 from pydantic import BaseModel, ValidationError
 
-from assets.amazon.validation import Check, Validation, add_to_data_docs
+from assets.amazon.validation.docs import add_to_data_docs
+from assets.amazon.validation.rules import Check, Validation
 from assets.configuration.domains import Domain
 from assets.configuration.resources import DomainResource
 from assets.registry.runs import MLflowTracking
 from assets.workspace import home as homes
+from assets.workspace.presentation import OWNERS
 from assets.workspace.resources import Home
 from models.files import write_file
+
+GROUP = "data"
 
 Record = TypeVar("Record", bound=BaseModel)
 
 
-def check_specs(asset: str, checks: Sequence[Check]) -> list[AssetCheckSpec]:
-    """The checks as Dagster declares them; only a critical one keeps what follows from running."""
-    return [
-        AssetCheckSpec(check.name, asset=asset, description=check.description, blocking=check.critical)
-        for check in checks
-    ]
+def checked(
+    name: str, checks: Sequence[Check], io_manager: str = "tables"
+) -> Callable[[Callable[..., Any]], AssetsDefinition]:
+    """The decorator of a checked asset of the data stage; only a critical check keeps what follows from running."""
+    return asset(
+        name=name,
+        group_name=GROUP,
+        kinds={"polars"},
+        owners=OWNERS,
+        io_manager_key=io_manager,
+        check_specs=[
+            AssetCheckSpec(check.name, asset=name, description=check.description, blocking=check.critical)
+            for check in checks
+        ],
+    )
 
 
 class DataChecks(ConfigurableResource[Any]):
@@ -56,7 +71,6 @@ class DataChecks(ConfigurableResource[Any]):
     def report(
         self,
         context: AssetExecutionContext,
-        asset: str,
         validation: Validation,
         *,
         output: Output[Any] | None = None,
@@ -71,7 +85,6 @@ class DataChecks(ConfigurableResource[Any]):
 
         Args:
             context: the asset's.
-            asset: the table or record that was checked.
             validation: what was found.
             output: what to store if no critical check failed.
             settings: what the asset was made by, for the run's parameters.
@@ -99,7 +112,7 @@ class DataChecks(ConfigurableResource[Any]):
             yield output
         for result in validation.results:
             yield AssetCheckResult(
-                asset_key=asset,
+                asset_key=context.asset_key,
                 check_name=result.name,
                 passed=result.passed,
                 severity=AssetCheckSeverity.ERROR if result.critical else AssetCheckSeverity.WARN,
@@ -108,8 +121,8 @@ class DataChecks(ConfigurableResource[Any]):
         if not validation.passed:
             failed = [result.name for result in validation.results if result.critical and not result.passed]
             raise Failure(
-                f"{asset} failed {', '.join(failed)}: the step stops here, and what it would have replaced from here "
-                "on stays as it was.",
+                f"{context.asset_key.to_user_string()} failed {', '.join(failed)}: the step stops here, and what it "
+                "would have replaced from here on stays as it was.",
                 metadata=links,
             )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dagster import AssetExecutionContext, AssetIn, MetadataValue, asset
 from pydantic import BaseModel
 
-from assets.amazon.validation import read_stages
+from assets.amazon.validation.docs import read_stages
 from assets.baselines import ASSETS as BASELINES
 from assets.configuration.resources import ProfileResource
 from assets.data import DatasetStatistics

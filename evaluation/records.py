@@ -123,6 +123,11 @@ class ResultRecord(StrictModel):
         return metrics
 
     @property
+    def means(self) -> dict[str, float]:
+        """The mean over the users of each metric that the ranks tell."""
+        return {name: interval.mean for name, interval in self.metrics.items() if interval is not None}
+
+    @property
     def total_training_seconds(self) -> Seconds:
         """The training with everything it stands on: a student's price includes its teacher's."""
         return self.training.cost.seconds + sum(self.upstream_seconds.values())

@@ -127,13 +127,13 @@ def _streams(users: np.ndarray, seed: int, width: int, n_items: int) -> np.ndarr
     A draw is a function of (seed, user, place) alone: no generator has to be run through user by user.
     """
     seed_key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-    state_B = _mixed(seed_key + (users.astype(np.uint64) + np.uint64(1)) * _USER_STEP)
-    bits_BJ = _mixed(state_B[:, None] + np.arange(1, width + 1, dtype=np.uint64) * _GOLDEN)
+    state_B = mixed(seed_key + (users.astype(np.uint64) + np.uint64(1)) * _USER_STEP)
+    bits_BJ = mixed(state_B[:, None] + np.arange(1, width + 1, dtype=np.uint64) * _GOLDEN)
     return ((bits_BJ >> np.uint64(32)) * np.uint64(n_items) >> np.uint64(32)).astype(np.int64) + 1
 
 
-def _mixed(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser: every input bit reaches every output bit. Works on `x` itself."""
+def mixed(x: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser of uint64: every input bit reaches every output bit. Works on `x` itself."""
     x ^= x >> np.uint64(30)
     x *= np.uint64(0xBF58476D1CE4E5B9)
     x ^= x >> np.uint64(27)

@@ -44,17 +44,27 @@ class Place(StrictModel):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A row of a study, judged under one protocol once a seed, in the order of the seeds.
+class Row:
+    """What a row of a study is.
 
-    `name` is for files, `label` for readers; `reference` is the name of the row that it is compared with.
+    Attributes:
+        name, label: for files; for readers.
+        reference: the name of the row that it is compared with.
+        place: in the study's figure of depth, if it has one.
     """
 
     name: str
     label: str
-    judged: tuple[Judged, ...]
     reference: str | None = None
     place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row of a study, judged under one protocol once a seed, in the order of the seeds."""
+
+    row: Row
+    judged: tuple[Judged, ...]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -163,18 +173,18 @@ def study_table(outcomes: Sequence[Outcome], *, seed: int, resamples: int = 1000
     Raises:
         ValueError: if rows can't be compared: other protocols, users or seeds.
     """
-    by_name = {outcome.name: outcome for outcome in outcomes}
+    by_name = {outcome.row.name: outcome for outcome in outcomes}
     protocols = {one.record.protocol.to_json(): one.record.protocol for outcome in outcomes for one in outcome.judged}
     if len(protocols) > 1:
         raise ValueError("A study's rows must be judged under one protocol: make a table a protocol.")
     differences = {
-        outcome.name: _difference(outcome, by_name[outcome.reference], seed, resamples)
-        for outcome in outcomes
-        if outcome.reference and all(one.values[HEADLINE] is not None for one in outcome.judged)
+        name: _difference(outcome, by_name[outcome.row.reference], seed, resamples)
+        for name, outcome in by_name.items()
+        if outcome.row.reference and all(one.values[HEADLINE] is not None for one in outcome.judged)
     }
     for name, p in zip(differences, holm([one.users.p for one in differences.values()]), strict=True):
         differences[name] = differences[name].model_copy(update={"adjusted": p})
-    rows = tuple(_row(outcome, differences.get(outcome.name)) for outcome in outcomes)
+    rows = tuple(_row(outcome, differences.get(outcome.row.name)) for outcome in outcomes)
     return StudyTable(protocol=next(iter(protocols.values())), rows=rows)
 
 
@@ -218,17 +228,17 @@ def students_interval(values_S: np.ndarray) -> Pair | None:
 def _row(outcome: Outcome, difference: Difference | None) -> StudyRow:
     records = [one.record for one in outcome.judged]
     noises = [noise for record in records if (noise := curve_noise(record.training.curve)) is not None]
-    means = {name: [interval.mean for record in records if (interval := record.metrics[name])] for name in METRICS}
+    means = {name: [record.means[name] for record in records if name in record.means] for name in METRICS}
     return StudyRow(
-        name=outcome.name,
-        label=outcome.label,
+        name=outcome.row.name,
+        label=outcome.row.label,
         training_seeds=outcome.seeds,
         metrics={name: Spread.of(known) if len(known) == len(records) else None for name, known in means.items()},
         difference=difference,
         noise=Spread.of(noises) if noises else None,
         training_seconds=Spread.of([record.training.cost.seconds for record in records]),
         total_training_seconds=Spread.of([record.total_training_seconds for record in records]),
-        place=outcome.place,
+        place=outcome.row.place,
     )
 
 
@@ -236,8 +246,8 @@ def _difference(outcome: Outcome, reference: Outcome, seed: int, resamples: int)
     """Before Holm's correction."""
     if outcome.seeds != reference.seeds:
         raise ValueError(
-            f"{outcome.label} has the seeds {outcome.seeds}, {reference.label} {reference.seeds}: only trainings with "
-            "the same seeds can be paired."
+            f"{outcome.row.label} has the seeds {outcome.seeds}, {reference.row.label} {reference.seeds}: only "
+            "trainings with the same seeds can be paired."
         )
     ours_SB, theirs_SB = (
         np.stack([values for one in side.judged if (values := one.values[HEADLINE]) is not None])
@@ -245,4 +255,4 @@ def _difference(outcome: Outcome, reference: Outcome, seed: int, resamples: int)
     )
     users = compare(ours_SB, theirs_SB, seed=seed, resamples=resamples)
     seeds = students_interval((ours_SB - theirs_SB).mean(axis=1))
-    return Difference(reference=reference.name, users=users, adjusted=users.p, seeds=seeds)
+    return Difference(reference=reference.row.name, users=users, adjusted=users.p, seeds=seeds)

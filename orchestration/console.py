@@ -28,7 +28,9 @@ def worth_a_line(record: logging.LogRecord) -> bool:
     event = meta["dagster_event"]
     if event is None:
         return record.levelno >= logging.INFO and not meta["orig_message"].startswith(_NOT_RUN)
-    return event.event_type in _SHOWN or _failed_check(event)
+    if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
+        return not event.asset_check_evaluation_data.passed
+    return event.event_type in _SHOWN
 
 
 class ProgressFormatter(logging.Formatter):
@@ -59,10 +61,6 @@ def _event_text(event: DagsterEvent) -> str:
         return "FAILED"
     check = event.asset_check_evaluation_data
     return f"CHECK FAILED ({check.severity.value.lower()}): {check.check_name}: {check.metadata['observed'].value}"
-
-
-def _failed_check(event: DagsterEvent) -> bool:
-    return event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION and not event.asset_check_evaluation_data.passed
 
 
 progress_console = LoggerDefinition(

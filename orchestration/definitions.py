@@ -67,11 +67,6 @@ def profile_files() -> list[Path]:
     return [*sorted(PROFILES.glob("*.yaml")), *_named(PROFILES_VARIABLE)]
 
 
-def default_profile() -> str:
-    """The profile of runs for which none is chosen."""
-    return os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
-
-
 def build_definitions(domains: Sequence[Path], profiles: Sequence[Path], profile: str) -> Definitions:
     """The definitions for these settings.
 
@@ -139,4 +134,4 @@ def _named(variable: str) -> list[Path]:
     return [Path(path).expanduser().resolve() for path in os.environ.get(variable, "").split(os.pathsep) if path]
 
 
-definitions = build_definitions(domain_files(), profile_files(), default_profile())
+definitions = build_definitions(domain_files(), profile_files(), os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE)

@@ -33,7 +33,9 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
     sys.stderr.write(
         f"Dagster  http://{HOST}:{dagster_port}\nMLflow   http://{HOST}:{mlflow_port}\nCtrl-C ends both.\n"
     )
-    code_port = _free_port()
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        code_port = int(probe.getsockname()[1])
     workspace = home.dagster_home() / "workspace.yaml"
     # webserver and daemon share one code server; each would otherwise start one of its own, the daemon every minute
     workspace.write_text(
@@ -42,21 +44,17 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
     quiet = ["--log-level", "warning"]
     place = ["--workspace", str(workspace), *quiet]
     module = ["--module-name", "orchestration.definitions", "--location-name", CODE_LOCATION]
+    store = ["--backend-store-uri", home.mlflow_uri(), "--default-artifact-root", str(home.mlflow_artifacts())]
+    one_quiet_worker = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     return _until_one_ends(
         [_program("dagster"), "code-server", "start", *module, "--host", HOST, "--port", str(code_port), *quiet],
         code_port,
         [
             [_program("dagster-webserver"), *place, "--host", HOST, "--port", str(dagster_port)],
             [_program("dagster-daemon"), "run", *place],
-            _mlflow(mlflow_port),
+            [_program("mlflow"), "server", *store, "--host", HOST, "--port", str(mlflow_port), *one_quiet_worker],
         ],
     )
-
-
-def _mlflow(port: int) -> list[str]:
-    store = ["--backend-store-uri", home.mlflow_uri(), "--default-artifact-root", str(home.mlflow_artifacts())]
-    quiet = ["--uvicorn-opts", "--log-level warning"]
-    return [_program("mlflow"), "server", *store, "--host", HOST, "--port", str(port), "--workers", "1", *quiet]
 
 
 def _program(name: str) -> str:
@@ -109,12 +107,6 @@ def _signal_all(servers: Sequence["subprocess.Popen[bytes]"], number: int, patie
             server.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             continue
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _require_free(port: int, variable: str) -> None:

@@ -11,6 +11,8 @@ import zlib
 import numpy as np
 import polars as pl
 
+from evaluation.sampling import mixed
+
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -31,7 +33,4 @@ def tie_hash(users: np.ndarray, items: np.ndarray, seed: int = 0) -> np.ndarray:
         seed: any integer; another seed is another order.
     """
     start = np.uint64((seed + 1) * _GOLDEN % 2**64)
-    mixed = (users.astype(np.uint64) << np.uint64(32) | items.astype(np.uint64)) + start
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    return mixed((users.astype(np.uint64) << np.uint64(32) | items.astype(np.uint64)) + start)

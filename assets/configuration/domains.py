@@ -98,25 +98,20 @@ def _read(path: Path) -> dict[str, Domain]:
     raw = read_settings(path, "a YAML file of domains")
     if not isinstance(raw, dict) or not all(isinstance(fields, dict) for fields in raw.values()):
         raise ValueError(f"{path} must map a domain's name to its fields (title, source, filters, split).")
-    return {name: _parse(path, name, fields) for name, fields in raw.items()}
-
-
-def _parse(path: Path, name: str, fields: dict[str, Any]) -> Domain:
-    if "name" in fields:
-        raise ValueError(f"{path}, domain {name!r}: remove `name`: what stands before the settings is the name.")
-    try:
-        domain = Domain.model_validate({**fields, "name": name})
-    except ValidationError as error:
-        raise ValueError(f"{path}, domain {name!r}: {explain(error, Domain)}") from error
-    return _anchored(domain, path.parent)
-
-
-def _anchored(domain: Domain, folder: Path) -> Domain:
-    """Local paths are relative to the YAML file that names them."""
-    if not isinstance(domain.source, LocalSource):
-        return domain
-    reviews = folder / domain.source.reviews.expanduser()
-    metadata = domain.source.metadata and folder / domain.source.metadata.expanduser()
-    return domain.model_copy(
-        update={"source": domain.source.model_copy(update={"reviews": reviews, "metadata": metadata})}
-    )
+    domains = {}
+    for name, fields in raw.items():
+        if "name" in fields:
+            raise ValueError(f"{path}, domain {name!r}: remove `name`: what stands before the settings is the name.")
+        try:
+            domain = Domain.model_validate({**fields, "name": name})
+        except ValidationError as error:
+            raise ValueError(f"{path}, domain {name!r}: {explain(error, Domain)}") from error
+        source = domain.source
+        if isinstance(source, LocalSource):  # its paths are relative to the file that names them
+            paths = {
+                "reviews": path.parent / source.reviews.expanduser(),
+                "metadata": source.metadata and path.parent / source.metadata.expanduser(),
+            }
+            domain = domain.model_copy(update={"source": source.model_copy(update=paths)})
+        domains[name] = domain
+    return domains

@@ -136,18 +136,13 @@ class TrackedRun:
         self._heard_from: int | None = None
         self._sent_at = time.monotonic()
 
-    @property
-    def url(self) -> str:
-        """Where a browser shows the run."""
-        return mlflow_run_url(self.experiment_id, self.run_id)
-
     def artifact_url(self, name: str) -> str:
         """Where a browser shows a file that `log_artifact` has kept: one on disk can't be opened from a page."""
         return mlflow_run_url(self.experiment_id, self.run_id, name)
 
     def links(self) -> dict[str, MetadataValue]:
         """The run, for the materialisation's metadata."""
-        return {"mlflow_run": MetadataValue.url(self.url)}
+        return {"mlflow_run": MetadataValue.url(mlflow_run_url(self.experiment_id, self.run_id))}
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Facts that may change, unlike parameters; cut to MLflow's limit."""
@@ -167,7 +162,7 @@ class TrackedRun:
         """Points of curves. Values that aren't finite are left out: MLflow can't draw them."""
         from mlflow.entities import Metric
 
-        now = _milliseconds()
+        now = time.time_ns() // 1_000_000
         self._waiting += [
             Metric(key, float(value), now, step) for key, value in metrics.items() if math.isfinite(value)
         ]
@@ -271,7 +266,3 @@ def training_metrics(point: Mapping[str, float]) -> dict[str, float]:
         for key, value in point.items()
         if key != "step"
     }
-
-
-def _milliseconds() -> int:
-    return time.time_ns() // 1_000_000

@@ -4,8 +4,8 @@ Belongs here: the way from a declaration to a checkpoint that has been evaluated
 itself (`assets/workspace/recipe.py`), which asset reads what (the assets), and how a recommender learns (`models/`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from dagster import AssetExecutionContext, ConfigurableResource, MetadataValue, ResourceDependency
@@ -104,16 +104,14 @@ class Trainings(ConfigurableResource[Any]):
             context.add_output_metadata({**training_metadata(checkpoint.training()), **run.links()})
         return checkpoint
 
-    @contextmanager
     def run(
         self, context: AssetExecutionContext, recipe: Recipe, profile: "Profile", parent: str | None = None
-    ) -> Iterator[TrackedRun]:
+    ) -> AbstractContextManager[TrackedRun]:
         """The MLflow run of a recipe; `parent` is the run that it is a part of."""
         parameters = {"profile": profile.name, "seed": recipe.seed, **(plain(recipe.settings) or {})}
-        with self.tracking.run(
+        return self.tracking.run(
             context, domain=context.partition_key, parameters=parameters, asset=recipe.name, parent=parent
-        ) as run:
-            yield run
+        )
 
     def obtain(self, context: AssetExecutionContext, recipe: Recipe, profile: "Profile", run: TrackedRun) -> Checkpoint:
         """The recipe's checkpoint, new or as it lies there, its curves in the run."""
@@ -167,12 +165,4 @@ def training_metadata(record: "TrainingRecord") -> dict[str, Any]:
 
 def results_metadata(evaluation: Evaluation) -> Any:
     """An evaluation as a table: a row a protocol."""
-    return table_metadata(
-        [
-            {
-                "protocol": record.protocol.title(),
-                **{name: interval.mean for name, interval in record.metrics.items() if interval is not None},
-            }
-            for record in evaluation.records
-        ]
-    )
+    return table_metadata([{"protocol": record.protocol.title(), **record.means} for record in evaluation.records])

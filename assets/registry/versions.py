@@ -19,13 +19,12 @@ from assets.workspace.checkpoints import Checkpoint, RegisteredVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 IDENTITY_TAG, MODEL_TAG = "slmrec.identity", "slmrec.model_id"
 
 
 def register(run: TrackedRun, checkpoint: Checkpoint, dataset: Dataset, *, label: str, note: str) -> RegisteredVersion:
-    """The version of this checkpoint: the one that there is, or a new one.
+    """The version of this checkpoint: the newest one that there is, or a new one.
 
     Args:
         run: that the version belongs to.
@@ -38,16 +37,10 @@ def register(run: TrackedRun, checkpoint: Checkpoint, dataset: Dataset, *, label
         ValueError: if the checkpoint's files are not those that were written.
     """
     client, name = connect(home.mlflow_uri()), model_name(checkpoint.domain, checkpoint.name)
-    if found := find_version(client, name, checkpoint.identity):
-        return RegisteredVersion(name=name, version=str(found.version))
+    found = client.search_model_versions(f"name = '{name}' and tags.`{IDENTITY_TAG}` = '{checkpoint.identity}'")
+    if ready := [int(version.version) for version in found if version.status == "READY"]:  # its files are there
+        return RegisteredVersion(name=name, version=str(max(ready)))
     return _new_version(client, run, checkpoint, dataset, name, model_card(checkpoint, label=label, note=note))
-
-
-def find_version(client: "MlflowClient", name: str, identity: str) -> "ModelVersion | None":
-    """The newest version of that identity whose files are there, if any."""
-    found = client.search_model_versions(f"name = '{name}' and tags.`{IDENTITY_TAG}` = '{identity}'")
-    ready = [version for version in found if version.status == "READY"]
-    return max(ready, key=lambda version: int(version.version), default=None)
 
 
 def log_metrics(version: RegisteredVersion, run_id: str, metrics: Mapping[str, float], dataset: Dataset) -> None:

@@ -10,7 +10,7 @@ from assets.llm import TeacherStates
 from assets.registry.trainings import Trainings, recommender_recipe
 from assets.studies.cells import GROUP, Cell, StudyRun, study_run
 from assets.workspace.presentation import OWNERS
-from evaluation.studies import StudyRecord
+from evaluation.studies import Row, StudyRecord
 
 if TYPE_CHECKING:
     from assets.configuration.profiles import Profile
@@ -110,4 +110,4 @@ def student_cell(
     )
     upstream = teacher_states.upstream(teacher=settings.looks_at_teacher, states=settings.keeps_states)
     recipe = recommender_recipe(STUDENT, study.dataset, profile, upstream)
-    return Cell(name, variant.label, replace(recipe, settings=settings), reference)
+    return Cell(Row(name, variant.label, reference), replace(recipe, settings=settings))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dagster import AssetExecutionContext, MetadataValue
 
@@ -25,7 +25,7 @@ from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.evaluations import Evaluation, evaluate
 from assets.workspace.presentation import figure_metadata, table_metadata
 from assets.workspace.recipe import Recipe
-from evaluation.studies import Judged, LayerFindings, Outcome, Place, StudyRecord, StudyTable, study_table
+from evaluation.studies import Judged, LayerFindings, Outcome, Row, StudyRecord, StudyTable, study_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,23 +49,11 @@ def study_run(context: AssetExecutionContext, trainings: Trainings, dataset: Dat
         yield StudyRun(context, trainings, profile, dataset, run)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One way to train.
+class Cell(NamedTuple):
+    """A row of a study that is trained, and the recipe of it, whose name and seed the study sets."""
 
-    Attributes:
-        name: short, for files.
-        label: for readers.
-        recipe: how it is trained; its name and seed are set by the study.
-        reference: the name of the cell that it is compared with.
-        place: in the study's figure of depth, if it has one.
-    """
-
-    name: str
-    label: str
+    row: Row
     recipe: Recipe
-    reference: str | None = None
-    place: Place | None = None
 
 
 @dataclass
@@ -94,46 +82,25 @@ class StudyRun:
         """Train and judge every cell with every seed of the profile; all cells with the first seed come first."""
         seeds = self.profile.studies.seeds
         for turn, seed in enumerate(seeds):
-            for place, cell in enumerate(cells, start=1 + turn * len(cells)):
-                self.context.log.info(f"{self.name}, {place} of {len(cells) * len(seeds)}: {cell.label}, seed {seed}")
-                recipe = replace(cell.recipe, name=f"{self.name}/{cell.name}-s{seed}", seed=seed)
+            for place, (row, unseeded) in enumerate(cells, start=1 + turn * len(cells)):
+                self.context.log.info(f"{self.name}, {place} of {len(cells) * len(seeds)}: {row.label}, seed {seed}")
+                recipe = replace(unseeded, name=f"{self.name}/{row.name}-s{seed}", seed=seed)
                 with self.trainings.run(self.context, recipe, self.profile, parent=self.run.run_id) as run:
                     checkpoint = self.trainings.obtain(self.context, recipe, self.profile, run)
-                    evaluation = self.judge(
-                        cell.name, cell.label, checkpoint, reference=cell.reference, place=cell.place
-                    )
-                    run.log_metrics(evaluation.flat_metrics())
+                    run.log_metrics(self.judge(row, checkpoint).flat_metrics())
 
-    def judge(
-        self,
-        name: str,
-        label: str,
-        checkpoint: Checkpoint,
-        *,
-        make: "partial[Any] | None" = None,
-        reference: str | None = None,
-        place: Place | None = None,
-    ) -> Evaluation:
-        """Judge a checkpoint, or what is made of it without training, as a row of the study.
-
-        Args:
-            name: of the row, for files.
-            label: of the row, for readers.
-            checkpoint: what is judged, or what `make` makes the recommender of.
-            make: see `evaluate`; what it makes costs no training of its own.
-            reference: the name of the row that it is compared with.
-            place: in the study's figure of depth, if it has one.
-        """
+    def judge(self, row: Row, checkpoint: Checkpoint, make: "partial[Any] | None" = None) -> Evaluation:
+        """Judge a checkpoint, or what `make` makes of it without training (see `evaluate`), as a row of the study."""
         checkpoint.require_data(self.dataset.version)
         domain = self.trainings.domains.load(checkpoint.domain)
-        row = f"{self.name}-{name}-s{checkpoint.provenance.seed}"
-        evaluation = evaluate(checkpoint, self.dataset, domain, self.profile.evaluation, name=row, make=make)
+        name = f"{self.name}-{row.name}-s{checkpoint.provenance.seed}"
+        evaluation = evaluate(checkpoint, self.dataset, domain, self.profile.evaluation, name=name, make=make)
         self._evaluations.append(evaluation)
         for record in evaluation.records:
             rows = self._outcomes.setdefault(record.key, {})
-            before = rows[name].judged if name in rows else ()
+            before = rows[row.name].judged if row.name in rows else ()
             judged = Judged(record, record.protocol.values(evaluation.ranks))
-            rows[name] = Outcome(name, label, (*before, judged), reference, place)
+            rows[row.name] = Outcome(row, (*before, judged))
         return evaluation
 
     def tables(self) -> dict[str, StudyTable]:
@@ -144,7 +111,7 @@ class StudyRun:
     def curves(self) -> dict[str, list[Any]]:
         """Label → the curve of each seed's training."""
         rows = next(iter(self._outcomes.values())).values()
-        return {row.label: [one.record.training.curve for one in row.judged] for row in rows}
+        return {one.row.label: [judged.record.training.curve for judged in one.judged] for one in rows}
 
     def conclude(
         self,

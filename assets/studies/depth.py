@@ -12,7 +12,7 @@ from assets.registry.trainings import Trainings, recommender_recipe
 from assets.studies.cells import GROUP, Cell, StudyRun, study_run
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.presentation import OWNERS
-from evaluation.studies import Place, StudyRecord
+from evaluation.studies import Place, Row, StudyRecord
 
 if TYPE_CHECKING:
     from assets.configuration.profiles import Profile
@@ -61,15 +61,10 @@ def _read_out(study: StudyRun, teacher: Checkpoint) -> None:
     whole = f"normed_{deepest}"
     for layer in range(1, deepest + 1):
         for name, line in (("normed", "teacher read out early, normed"), ("raw", "teacher read out early, raw")):
-            row = f"{name}_{layer}"
-            study.judge(
-                row,
-                f"teacher after layer {layer}, {name}",
-                teacher,
-                make=functools.partial(read_out_early, layer=layer, normed=name == "normed"),
-                reference=None if row == whole else whole,
-                place=Place(line=line, layers=layer),
-            )
+            reference = None if f"{name}_{layer}" == whole else whole
+            place = Place(line=line, layers=layer)
+            row = Row(f"{name}_{layer}", f"teacher after layer {layer}, {name}", reference, place)
+            study.judge(row, teacher, functools.partial(read_out_early, layer=layer, normed=name == "normed"))
 
 
 def read_out_early(checkpoint: Path, layer: int, *, normed: bool) -> "LLMRecommender":
@@ -101,10 +96,7 @@ def _trained(study: StudyRun, layers: int, teacher: Checkpoint) -> Cell:
         training=profile.studies.training or profile.teacher.training,
     )
     recipe = recommender_recipe(TEACHER, study.dataset, profile, teacher.upstream)
-    return Cell(
-        name=f"trained_{layers}",
-        label=f"trained with {layers} layer{'s' if layers > 1 else ''}",
-        recipe=replace(recipe, settings=settings),
-        reference=None if layers == deepest else f"trained_{deepest}",
-        place=Place(line="trained at that depth", layers=layers),
-    )
+    label = f"trained with {layers} layer{'s' if layers > 1 else ''}"
+    reference = None if layers == deepest else f"trained_{deepest}"
+    row = Row(f"trained_{layers}", label, reference, Place(line="trained at that depth", layers=layers))
+    return Cell(row, replace(recipe, settings=settings))

@@ -1,7 +1,6 @@
 """`online_distillation_study`: the teacher trained first, or together with its student; states followed, or logits."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from dagster import AssetExecutionContext, asset
 
@@ -11,10 +10,7 @@ from assets.registry.trainings import Trainings, recommender_recipe
 from assets.studies.ablation import Variant, student_cell
 from assets.studies.cells import GROUP, Cell, StudyRun, study_run
 from assets.workspace.presentation import OWNERS
-from evaluation.studies import StudyRecord
-
-if TYPE_CHECKING:
-    from models.slmrec.distillation import DistillationConfig
+from evaluation.studies import Row, StudyRecord
 
 OFFLINE = "offline"
 NOTES = """\
@@ -45,48 +41,34 @@ def online_distillation_study(
         logits = replace(states, lambda_cos=0.0, lambda_norm=0.0, lambda_ms=0.0, lambda_kl=kl)
         by_states = Variant("offline, states", states, model)
         by_logits = Variant("offline, logits alone", logits, model)
+        detached = Variant("online, states, detached", states, model)
+        attached = Variant("online, states, not detached (as released)", states, model)
+        online_logits = Variant("online, logits alone, detached", logits, model)
         study.train(
             [
                 student_cell(study, OFFLINE, by_states, teacher_states, reference=None),
                 student_cell(study, "offline_logits", by_logits, teacher_states, reference=OFFLINE),
-                _online(study, "online", "online, states, detached", states, teacher_states, detached=True),
-                _online(
-                    study,
-                    "online_attached",
-                    "online, states, not detached (as released)",
-                    states,
-                    teacher_states,
-                    detached=False,
-                ),
-                _online(
-                    study, "online_logits", "online, logits alone, detached", logits, teacher_states, detached=True
-                ),
+                _online(study, "online", detached, teacher_states, detached=True),
+                _online(study, "online_attached", attached, teacher_states, detached=False),
+                _online(study, "online_logits", online_logits, teacher_states, detached=True),
             ]
         )
         charts = {"online": study_chart(study.tables()["full"].rows), "curves": loss_chart(study.curves())}
         return study.conclude("Offline or online distillation", charts, NOTES)
 
 
-def _online(
-    study: StudyRun,
-    name: str,
-    label: str,
-    distillation: "DistillationConfig",
-    teacher_states: TeacherStates,
-    *,
-    detached: bool,
-) -> Cell:
+def _online(study: StudyRun, name: str, variant: Variant, teacher_states: TeacherStates, *, detached: bool) -> Cell:
     """A student and a teacher that are trained together in that way."""
     from models.slmrec.student import STUDENT, OnlineSettings, fit_online
 
     profile = study.profile
     settings = OnlineSettings(
-        model=profile.student.model,
-        distillation=distillation,
+        model=variant.model,
+        distillation=variant.distillation,
         training=profile.studies.training or profile.student.training,
         teacher=profile.teacher.model,
         detached=detached,
     )
     upstream = teacher_states.upstream(teacher=False, states=False)
     recipe = recommender_recipe(STUDENT, study.dataset, profile, upstream)
-    return Cell(name, label, replace(recipe, fit=fit_online, settings=settings), OFFLINE)
+    return Cell(Row(name, variant.label, OFFLINE), replace(recipe, fit=fit_online, settings=settings))

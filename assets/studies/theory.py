@@ -12,7 +12,7 @@ from assets.registry.trainings import Trainings
 from assets.studies.cells import GROUP, study_run
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.presentation import OWNERS
-from evaluation.studies import LayerFindings, StudyRecord
+from evaluation.studies import LayerFindings, Row, StudyRecord
 
 if TYPE_CHECKING:
     import torch
@@ -45,8 +45,7 @@ class Findings(NamedTuple):
     """What was measured on the teacher; the steps are those of K = M."""
 
     fits: "list[StepFit]"
-    similarity: list[list[float]]
-    influence: list[float]
+    layers: LayerFindings
     step: "torch.Tensor"
     matrix: "torch.Tensor"
 
@@ -72,10 +71,9 @@ def theory_check(
             ("one_step", "its first layer, stretched by a step", functools.partial(stretch, step=step)),
             ("one_matrix", "its first layer, stretched by a matrix", functools.partial(stretch, step=matrix)),
         ):
-            study.judge(name, label, teacher, make=make, reference=None if name == "whole" else "whole")
-        layers = to_draw(found)
+            study.judge(Row(name, label, None if name == "whole" else "whole"), teacher, make)
         rows = {"one layer for K": cells_of(found)}
-        return study.conclude("One layer for many", {"theory": theory_chart(layers)}, NOTES, rows, layers)
+        return study.conclude("One layer for many", {"theory": theory_chart(found.layers)}, NOTES, rows, found.layers)
 
 
 def read_out_after(checkpoint: Path, layers: int | None) -> "LLMRecommender":
@@ -118,26 +116,17 @@ def measure(deep: "LLMRecommender", validation: "Sequences", seed: int) -> Findi
     fitted_users, held_users = (validation.take(part) for part in np.array_split(drawn, 2))
     fitted, held_out = states_of(deep, fitted_users), states_of(deep, held_users)
     first, update = fitted[1] - fitted[0], fitted[-1] - fitted[0]
-    return Findings(
-        fits=fit_steps(fitted, held_out),
-        similarity=layer_similarity(held_out),
-        influence=layer_influence(deep, held_users),
-        step=scalar_step(first, update),
-        matrix=linear_step(first, update),
-    )
-
-
-def to_draw(found: Findings) -> LayerFindings:
-    """The findings as the figure shows them."""
-    return LayerFindings(
+    fits = fit_steps(fitted, held_out)
+    layers = LayerFindings(
         errors={
-            "step": tuple(fit.step_error for fit in found.fits),
-            "matrix": tuple(fit.map_error for fit in found.fits),
-            "mean alone": tuple(fit.mean_error for fit in found.fits),
+            "step": tuple(fit.step_error for fit in fits),
+            "matrix": tuple(fit.map_error for fit in fits),
+            "mean alone": tuple(fit.mean_error for fit in fits),
         },
-        similarity=tuple(map(tuple, found.similarity)),
-        influence=tuple(found.influence),
+        similarity=tuple(map(tuple, layer_similarity(held_out))),
+        influence=tuple(layer_influence(deep, held_users)),
     )
+    return Findings(fits, layers, step=scalar_step(first, update), matrix=linear_step(first, update))
 
 
 def cells_of(found: Findings) -> list[dict[str, str]]:
@@ -150,8 +139,8 @@ def cells_of(found: Findings) -> list[dict[str, str]]:
             "error, matrix": f"{fit.map_error:.3f}",
             "error, mean alone": f"{fit.mean_error:.3f}",
             "influence of layer K": f"{influence:.3f}",
-            "cosine to the layer before": f"{found.similarity[fit.layers][fit.layers - 1]:.3f}",
-            "cosine to the last layer": f"{found.similarity[fit.layers][-1]:.3f}",
+            "cosine to the layer before": f"{found.layers.similarity[fit.layers][fit.layers - 1]:.3f}",
+            "cosine to the last layer": f"{found.layers.similarity[fit.layers][-1]:.3f}",
         }
-        for fit, influence in zip(found.fits, found.influence, strict=True)
+        for fit, influence in zip(found.fits, found.layers.influence, strict=True)
     ]

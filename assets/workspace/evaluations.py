@@ -66,12 +66,7 @@ class Evaluation:
 
     def flat_metrics(self) -> dict[str, float]:
         """MLflow's names: `full/ndcg_at_10`."""
-        return {
-            f"{record.key}/{name}": interval.mean
-            for record in self.records
-            for name, interval in record.metrics.items()
-            if interval is not None
-        }
+        return {f"{record.key}/{name}": mean for record in self.records for name, mean in record.means.items()}
 
 
 def evaluate(

@@ -30,26 +30,8 @@ TELEMETRY_OFF = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
-DAGSTER_YAML = """\
-# Written by slmrec where there was none; yours to edit.
-# Without a storage entry Dagster keeps its SQLite files beside this one.
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-python_logs:
-  python_log_level: INFO
-  managed_python_loggers:
-    - slmrec
-# One run a domain at a time: others, launched in the UI or by schedule, sensor or backfill, wait in the queue.
-concurrency:
-  runs:
-    tag_concurrency_limits:
-      - key: dagster/partition
-        value:
-          applyLimitPerUniqueValue: true
-        limit: 1
-"""
+DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
+"""Dagster's settings, copied to where there are none."""
 
 
 def disable_telemetry() -> None:
@@ -154,7 +136,7 @@ def prepare_home() -> Path:
             pass
         settings = dagster_home() / "dagster.yaml"
         if not settings.exists():
-            write_file(settings, DAGSTER_YAML.encode())
+            write_file(settings, DAGSTER_YAML.read_bytes())
     except OSError as error:
         raise ValueError(
             f"{path} can't be used to keep data, models and results ({error.strerror or error}): "

@@ -61,15 +61,15 @@ def meaning(source: str) -> str:
     'def f():\\n    return 1'
     """
     tree = ast.parse(source)
-    tree.body = [node for node in tree.body if not _declares(node)]
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [FOR_READERS])
+    ]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]
     return ast.unparse(tree)
-
-
-def _declares(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [FOR_READERS]
 
 
 def _is_text(node: ast.stmt) -> bool:

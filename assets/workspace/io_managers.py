@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin
 
@@ -36,13 +36,14 @@ FACTS = "facts.json"
 
 
 class FileIOManager(ConfigurableIOManager, UPathIOManager):
-    """One file an asset and partition. Children say how a value becomes bytes and back."""
+    """One file an asset and partition. Children say how a value becomes bytes and back, and where files lie."""
 
     base: str | None = Field(
         default=None,
         description="a directory, or a URL such as s3://bucket/tables; by default a folder of the home",
     )
     _base_path: UPath = PrivateAttr()
+    default_base: ClassVar[Callable[[], Path]] = home.tables_directory
 
     def setup_for_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
         """Find the storage.
@@ -51,17 +52,13 @@ class FileIOManager(ConfigurableIOManager, UPathIOManager):
             ValueError: if the URL's protocol is unknown or its driver is not installed.
         """
         try:
-            self._base_path = UPath(self.base or self.default_base())
+            self._base_path = UPath(self.base or type(self).default_base())
             _ = self._base_path.fs
         except (ImportError, ValueError) as error:
             raise ValueError(
                 f"Nothing can be stored at {self.base}: {error}. "
                 "Give a directory, or install that protocol's driver (s3fs for s3://, gcsfs for gs://)."
             ) from error
-
-    @abstractmethod
-    def default_base(self) -> Path:
-        """Where the files lie unless `base` says otherwise."""
 
     @abstractmethod
     def encode(self, context: OutputContext, value: Any) -> dict[str, bytes]:
@@ -110,10 +107,6 @@ class ParquetIOManager(FileIOManager):
 
     extension: ClassVar[str] = ".parquet"  # type: ignore[misc]  # an annotated field would be Dagster config
 
-    def default_base(self) -> Path:
-        """The home's tables."""
-        return home.tables_directory()
-
     def encode(self, context: OutputContext, value: Any) -> dict[str, bytes]:
         """A frame as Parquet."""
         if not isinstance(value, pl.DataFrame):
@@ -134,10 +127,6 @@ class TablesIOManager(FileIOManager):
     """Tables that travel together as a directory. The consumer's annotation says which model is read."""
 
     extension: ClassVar[str] = ""  # type: ignore[misc]
-
-    def default_base(self) -> Path:
-        """The home's tables."""
-        return home.tables_directory()
 
     def encode(self, context: OutputContext, value: Any) -> dict[str, bytes]:
         """Each frame as Parquet, and the facts, which come last."""
@@ -173,10 +162,7 @@ class RecordIOManager(FileIOManager):
     """Pydantic models as JSON. The consumer's annotation says which model is read."""
 
     extension: ClassVar[str] = ".json"  # type: ignore[misc]
-
-    def default_base(self) -> Path:
-        """The home's records."""
-        return home.records_directory()
+    default_base: ClassVar[Callable[[], Path]] = home.records_directory
 
     def encode(self, context: OutputContext, value: Any) -> dict[str, bytes]:
         """A model as JSON."""

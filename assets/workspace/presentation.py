@@ -22,17 +22,20 @@ OWNERS = ["team:recommenders"]
 
 def frame_metadata(frame: pl.DataFrame) -> dict[str, Any]:
     """The first rows of a table; its row count and schema come from the IO manager."""
-    return {
-        "preview": table_metadata(
-            [{k: _cell(v) for k, v in row.items()} for row in frame.head(5).iter_rows(named=True)]
-        ),
-    }
+    return {"preview": table_metadata(frame.head(5).rows(named=True))}
 
 
 def table_metadata(rows: Sequence[Mapping[str, Any]]) -> TableMetadataValue:
-    """Rows of plain values as a table, numbers to four digits; the columns are those of the first row."""
-    records = [TableRecord({name: _rounded(value) for name, value in row.items()}) for row in rows]
-    columns = [TableColumn(name, _type_name(value)) for name, value in rows[0].items()] if rows else []
+    """Rows as a table, numbers to four digits, lists and the like as text; the columns are those of the first row."""
+
+    def shown(value: Any) -> str | int | float | None:
+        if isinstance(value, float):
+            return float(f"{value:.4g}")
+        return value if isinstance(value, str | int | None) else str(value)
+
+    records = [TableRecord({name: shown(value) for name, value in row.items()}) for row in rows]
+    types = {bool: "bool", int: "int", float: "float"}
+    columns = [TableColumn(name, types.get(type(value), "string")) for name, value in rows[0].items()] if rows else []
     return MetadataValue.table(records, TableSchema(columns))
 
 
@@ -57,15 +60,3 @@ def make_command(target: str, profile: str, domain: str | None = None, as_of: st
         **({"DOMAIN": domain, "PROFILE": profile, "AS_OF": as_of} if domain else {}),
     }
     return " ".join(["make", target, *(f"{name}={shlex.quote(value)}" for name, value in given.items() if value)])
-
-
-def _cell(value: Any) -> str | int | float | bool | None:
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def _type_name(value: Any) -> str:
-    return {bool: "bool", int: "int", float: "float"}.get(type(value), "string")

@@ -41,7 +41,9 @@ def stale(keep: int, days: float) -> list[Stale]:
                 groups.setdefault((path.parent.name, _name_of(path)), []).append(path)
         for paths in groups.values():
             newest = sorted(paths, key=_changed, reverse=True)
-            found += [_stale(path) for path in newest[keep:] if path not in used]
+            for path in [path for path in newest[keep:] if path not in used]:
+                size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+                found.append(Stale(path, size, (time.time() - _changed(path)) / SECONDS_A_DAY))
     return sorted((one for one in found if one.days >= days), key=lambda one: -one.days)
 
 
@@ -57,10 +59,8 @@ def _name_of(path: Path) -> str:
     """Whose directory it is: the checkpoint's name, the judged recommender's; all damaged ones are alike."""
     if ".damaged-" in path.name:
         return "damaged"
-    for record, field in (
-        (path / PROVENANCE, "name"),
-        *((one, "recommender") for one in sorted(path.glob("*.json"))[:1]),
-    ):
+    records = [(path / PROVENANCE, "name"), *((one, "recommender") for one in sorted(path.glob("*.json"))[:1])]
+    for record, field in records:
         try:
             return str(json.loads(record.read_bytes())[field])
         except (OSError, ValueError, KeyError):
@@ -87,8 +87,3 @@ def _named_in_records() -> Iterator[Path]:
 def _changed(path: Path) -> float:
     """When anything in it was last written: a training that is going on writes far below."""
     return max(one.stat().st_mtime for one in (path, *path.rglob("*")))
-
-
-def _stale(path: Path) -> Stale:
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Stale(path, size, (time.time() - _changed(path)) / SECONDS_A_DAY)

@@ -161,7 +161,7 @@ def _tiles(group: Sequence[ResultRecord], table: ComparisonTable | None) -> list
         if table is None or row.against not in ("teacher", "sasrec"):
             continue
         ours, theirs = by_name[table.subject], by_name[row.against]
-        means = [interval.mean if (interval := one.metrics[HEADLINE]) else 0.0 for one in (ours, theirs)]
+        means = [one.means.get(HEADLINE, 0.0) for one in (ours, theirs)]
         text = f"95 % interval {number(row.difference.low, '+')} to {number(row.difference.high, '+')}"
         if means[1]:
             text += f"; {percent(means[0] / means[1], 1)} of {number(means[1])}"
@@ -230,10 +230,8 @@ def _notes(record: ResultRecord) -> list[str]:
 
 def _best(group: Sequence[ResultRecord]) -> dict[str, str]:
     """Metric -> the recommender with the highest mean; the first in order where they tie."""
-    means = [
-        {metric: interval.mean if interval else -1.0 for metric, interval in record.metrics.items()} for record in group
-    ]
-    return {metric: group[int(np.argmax([mean[metric] for mean in means]))].recommender for metric in METRICS}
+    means = [record.means for record in group]
+    return {metric: group[int(np.argmax([mean.get(metric, -1.0) for mean in means]))].recommender for metric in METRICS}
 
 
 def _mean(interval: Interval | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from assets.amazon.interactions import Filters, Interactions, build_interactions
-from assets.amazon.validation import check_interactions
+from assets.amazon.validation.interactions import check_interactions
 from tests.benchmarks.harness import Measurement, in_own_process, memory_raised_by, timed
 
 SECONDS_PROMISED = 30

@@ -18,6 +18,7 @@ from evaluation.studies import (
     Judged,
     Outcome,
     Place,
+    Row,
     Spread,
     StudyRecord,
     StudyRow,
@@ -54,7 +55,7 @@ def outcome(
             training=training_record(name, stages={"training": stage(curve)}),
         )
         judged.append(Judged(record, values))
-    return Outcome(name, f"the {name}", tuple(judged), reference)
+    return Outcome(Row(name, f"the {name}", reference), tuple(judged))
 
 
 def rows(*outcomes: Outcome) -> tuple[StudyRow, ...]:
@@ -157,7 +158,8 @@ def test_a_metric_that_a_seed_does_not_know_is_not_known() -> None:
 
 
 def test_a_rows_place_in_a_figure_of_depth_is_kept() -> None:
-    (row,) = rows(replace(outcome("all", [1, 2]), place=Place(line="trained", layers=4)))
+    placed = Row("all", "all terms", place=Place(line="trained", layers=4))
+    (row,) = rows(replace(outcome("all", [1, 2]), row=placed))
     assert row.place == Place(line="trained", layers=4)
 
 

@@ -317,8 +317,8 @@ EDITS = (
     Edit(
         "all seeds of a study are one",
         "assets/studies/cells.py",
-        'name=f"{self.name}/{cell.name}-s{seed}", seed=seed)',
-        'name=f"{self.name}/{cell.name}-s{seed}", seed=0)',
+        'name=f"{self.name}/{row.name}-s{seed}", seed=seed)',
+        'name=f"{self.name}/{row.name}-s{seed}", seed=0)',
         STUDIES,
     ),
     Edit(

@@ -120,7 +120,7 @@ def test_a_second_run_on_a_domain_waits_and_those_of_others_go_ahead(definitions
     """The daemon's own decision under the settings that we write, with runs as the UI queues them."""
     home = tmp_path / "dagster"
     home.mkdir()
-    (home / "dagster.yaml").write_text(DAGSTER_YAML)
+    (home / "dagster.yaml").write_bytes(DAGSTER_YAML.read_bytes())
     job = definitions.resolve_job_def("chain")
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("slmrec"), "__repository__"), job.name)
 

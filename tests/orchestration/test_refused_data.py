@@ -25,7 +25,8 @@ home.disable_telemetry()
 made = home.prepare_home()
 from orchestration.run import use_dagster_home
 use_dagster_home()
-from assets.amazon import validation
+
+from assets import data
 from assets.amazon.validation.suites import unchecked
 from orchestration.definitions import definitions
 
@@ -46,17 +47,17 @@ def statuses(instance):
     return {one.partition_key: one.latest_execution_status.value for one in found}
 
 chain = definitions.resolve_job_def("chain")
-given = {name: getattr(validation, name) for name in dir(validation) if name.startswith("check_")}
+given = {name: getattr(data, name) for name in dir(data) if name.startswith("check_")}
 with DagsterInstance.get() as instance:
     for run in json.loads(sys.argv[1]):
         domain = run["domain"]
         about = {"title": "Tiny", "source": run["source"]}
         Path(os.environ["SLMREC_DOMAINS"]).write_text(json.dumps({"tiny": about, "other": about}))
         for name, check in given.items():
-            setattr(validation, name, check)
+            setattr(data, name, check)
         for stage in run["refuse"]:
-            checks = getattr(validation, stage.upper().removesuffix("S") + "_CHECKS")
-            setattr(validation, f"check_{stage}", refuse(stage, checks))
+            checks = getattr(data, stage.upper().removesuffix("S") + "_CHECKS")
+            setattr(data, f"check_{stage}", refuse(stage, checks))
         result = chain.execute_in_process(
             instance=instance,
             partition_key=domain,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from assets.studies.theory import cells_of, measure, to_draw
+from assets.studies.theory import cells_of, measure
 from models.sequences import Sequences
 from models.slmrec.teacher import load_teacher
 from tests.assets.studies.by_hand import ByHand
@@ -17,7 +17,7 @@ STUDY = "theory_check"
 def numbers(study: Studied, histories: list[list[int]], seed: int = 11) -> dict[str, tuple]:
     """What is found on these histories."""
     teacher = load_teacher(study.chain.checkpoints["teacher"].directory)
-    return to_draw(measure(teacher, Sequences.from_lists(histories), seed)).model_dump()
+    return measure(teacher, Sequences.from_lists(histories), seed).layers.model_dump()
 
 
 def test_it_is_measured_on_validation_histories_which_are_the_training_items(studied: Studied) -> None:
@@ -99,7 +99,7 @@ def test_it_says_what_it_is_not(studied: Studied) -> None:
 def test_the_table_tells_the_numbers_that_are_drawn(studied: Studied) -> None:
     teacher = load_teacher(studied.chain.checkpoints["teacher"].directory)
     found = measure(teacher, Sequences.from_lists(held_in(studied.chain.rows)), 11)
-    cosine = f"{found.similarity[2][1]:.3f}"
+    cosine = f"{found.layers.similarity[2][1]:.3f}"
     assert cells_of(found)[1]["cosine to the layer before"] == cosine
 
 

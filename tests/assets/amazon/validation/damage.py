@@ -13,7 +13,7 @@ import polars as pl
 
 from assets.amazon.interactions import Filters, Interactions, build_interactions
 from assets.amazon.sequences import build_sequences
-from assets.amazon.validation import Check, Validation
+from assets.amazon.validation.rules import Check, Validation
 
 DAY = 86_400
 ITEMS = 7

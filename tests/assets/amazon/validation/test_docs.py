@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from assets.amazon.validation import Validation, add_to_data_docs, check_drift, check_sequences
-from assets.amazon.validation.rules import Check, none_of, number
+from assets.amazon.validation.docs import add_to_data_docs
+from assets.amazon.validation.rules import Check, Validation, none_of, number
+from assets.amazon.validation.sequences import check_sequences
+from assets.amazon.validation.statistics import check_drift
 from assets.amazon.validation.suites import validate
 from tests.assets.amazon.validation.damage import build
 

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from assets.amazon.interactions import Filters
-from assets.amazon.validation import INTERACTION_CHECKS, Validation, check_interactions
+from assets.amazon.validation.interactions import INTERACTION_CHECKS, check_interactions
+from assets.amazon.validation.rules import Validation
 from tests.assets.amazon.validation.damage import (
     DAY,
     FILTERS,

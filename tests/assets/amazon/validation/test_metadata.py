@@ -8,7 +8,8 @@ import pytest
 from assets.amazon.reading.metadata import METADATA_SCHEMA, read_metadata
 from assets.amazon.reading.quarantine import QUARANTINE_SCHEMA, ReadReport
 from assets.amazon.text import item_texts
-from assets.amazon.validation import ITEM_TEXT_CHECKS, Validation, check_item_texts
+from assets.amazon.validation.metadata import ITEM_TEXT_CHECKS, check_item_texts
+from assets.amazon.validation.rules import Validation
 from tests.assets.amazon.validation.damage import (
     FIRST,
     LAST,

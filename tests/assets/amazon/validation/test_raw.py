@@ -7,7 +7,8 @@ import pytest
 
 from assets.amazon.reading.quarantine import QUARANTINE_SCHEMA, QUOTED_CHARACTERS, ReadReport
 from assets.amazon.reading.reviews import read_reviews
-from assets.amazon.validation import RAW_CHECKS, Validation, check_raw
+from assets.amazon.validation.raw import RAW_CHECKS, check_raw
+from assets.amazon.validation.rules import Validation
 from tests.assets.amazon.validation.damage import (
     FIRST,
     LAST,

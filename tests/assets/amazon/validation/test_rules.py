@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from assets.amazon import validation
-from assets.amazon.validation.rules import Check, Rule, column, none_of, number
+from assets import data
+from assets.amazon.validation.rules import Check, Rule, Validation, column, none_of, number
 from assets.amazon.validation.suites import validate
 from tests.assets.amazon.validation.damage import failed
 
@@ -16,12 +16,12 @@ ROOT = Path(__file__).parents[4]
 CHECKS = (Check("sums", "Sums are right."), Check("words", "Words are few.", critical=False))
 
 
-def outcome(*rules: list[Rule]) -> validation.Validation:
+def outcome(*rules: list[Rule]) -> Validation:
     return validate("made_up", CHECKS, [rule for some in rules for rule in some], {"words": "counted by hand"})
 
 
 def test_a_check_passes_where_all_of_its_rules_hold() -> None:
-    def judged(wrong: int, right: int, share: float) -> validation.Validation:
+    def judged(wrong: int, right: int, share: float) -> Validation:
         sums = [*none_of("sums", wrong=wrong), *number("sums", low=2, right=right)]
         return outcome(sums, number("words", high=0.5, share=share))
 
@@ -83,7 +83,7 @@ def test_the_record_goes_into_json_and_back() -> None:
 
 
 def test_every_suites_names_are_its_own() -> None:
-    suites = [getattr(validation, name) for name in validation.__all__ if name.endswith("_CHECKS")]
+    suites = [getattr(data, name) for name in dir(data) if name.endswith("_CHECKS")]
     assert len(suites) == 6
     for checks in suites:
         assert len({check.name for check in checks}) == len(checks)

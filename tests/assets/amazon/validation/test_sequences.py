@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 
 from assets.amazon.sequences import build_sequences
-from assets.amazon.validation import SEQUENCE_CHECKS, Validation, check_sequences
+from assets.amazon.validation.rules import Validation
+from assets.amazon.validation.sequences import SEQUENCE_CHECKS, check_sequences
 from tests.assets.amazon.validation.damage import (
     FIRST,
     LAST,

@@ -7,8 +7,9 @@ from assets.amazon import splits as splits_module
 from assets.amazon.interactions import Filters, Interactions
 from assets.amazon.sequences import build_sequences
 from assets.amazon.splits import GlobalTemporal, LeaveOneOut, split_interactions
-from assets.amazon.validation import SPLIT_CHECKS, Validation, check_splits
 from assets.amazon.validation import splits as checks_module
+from assets.amazon.validation.rules import Validation
+from assets.amazon.validation.splits import SPLIT_CHECKS, check_splits
 from tests.assets.amazon.validation.damage import (
     LENGTHS,
     Damage,

@@ -3,7 +3,7 @@
 import pytest
 
 from assets.amazon.statistics import dataset_statistics
-from assets.amazon.validation import DRIFT_CHECKS, check_drift
+from assets.amazon.validation.statistics import DRIFT_CHECKS, check_drift
 from tests.assets.amazon.validation.damage import Mutation, failed, names, observed
 
 STATISTICS = {
