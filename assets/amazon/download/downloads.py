@@ -5,10 +5,11 @@ its name. Not here: a single request (`transfer.py`), the bytes that are there s
 that is there already will do (`fetching.py`).
 """
 
-import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import tenacity
 
 from assets.amazon.download.partial import Partial, Progress
 from assets.amazon.download.transfer import InterruptedTransferError, RefusedError, transfer
@@ -77,21 +78,37 @@ def download(
 
 def _fetch(url: str, partial: Partial, maximum_bytes: int, progress: Progress, sleep: Callable[[float], None]) -> None:
     """Ask one mirror until the file is whole, or until it is refused or interrupted too often without any gain."""
-    most = asked = 0
-    while True:
+    most = 0
+    full_jitter = tenacity.wait_random_exponential(multiplier=FIRST_SECONDS, max=LONGEST_SECONDS)
+
+    def interruption(state: tenacity.RetryCallState) -> InterruptedTransferError:
+        error = state.outcome.exception() if state.outcome else None
+        assert isinstance(error, InterruptedTransferError)
+        return error
+
+    def count_anew(state: tenacity.RetryCallState) -> None:
+        nonlocal most
+        if partial.size - most >= GAIN_BYTES:
+            state.attempt_number = 1
+        most = max(most, partial.size)
+
+    def attempt() -> None:
         kept = partial.size if partial.resumable(url) else 0
         progress(f"downloading {url}" + (f", resuming after {kept:,} bytes" if kept else ""))
-        try:
-            return transfer(url, partial, maximum_bytes, progress)
-        except InterruptedTransferError as error:
-            asked = 1 if partial.size - most >= GAIN_BYTES else asked + 1
-            most = max(most, partial.size)
-            if asked >= ATTEMPTS:
-                raise RefusedError(f"{error} (asked {ATTEMPTS} times)") from error
-            bound = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** (asked - 1))
-            pause = max(error.asked_seconds, random.uniform(0, bound))  # noqa: S311  # no secret
-            progress(f"{url}: {error}; asking again in {pause:.0f} s")
-            sleep(pause)
+        transfer(url, partial, maximum_bytes, progress)
+
+    try:
+        tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(InterruptedTransferError),
+            after=count_anew,
+            wait=lambda state: max(interruption(state).asked_seconds, full_jitter(state)),
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            reraise=True,
+            before_sleep=lambda at: progress(f"{url}: {interruption(at)}; asking again in {at.upcoming_sleep:.0f} s"),
+            sleep=sleep,
+        )(attempt)
+    except InterruptedTransferError as error:
+        raise RefusedError(f"{error} (asked {ATTEMPTS} times)") from error
 
 
 def _check(partial: Partial, part: Part, maximum_bytes: int | None, progress: Progress) -> None:

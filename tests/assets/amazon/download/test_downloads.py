@@ -69,7 +69,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    monkeypatch.setattr("tenacity.wait.random.uniform", lambda _, high: high)
     monkeypatch.setattr("urllib3.util.retry.time.time", lambda: datetime(2026, 1, 1, tzinfo=UTC).timestamp())
     return Clock()
 
