@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from assets.configuration.settings import explain, overlay, read_settings
 from models.backbone.sources import BackboneConfig
 from models.baselines import declared
+from models.slmrec.narrow_student import NarrowStudentSettings
+from models.slmrec.rankings import RankingsSettings
 from models.slmrec.student import StudentSettings
 from models.slmrec.teacher import TeacherSettings
 from models.training.config import TrainingConfig
@@ -62,6 +64,14 @@ class StudiesProfile(_Part):
         return self
 
 
+class DeliveryProfile(_Part):
+    """What is delivered."""
+
+    recommender: Literal["student", "narrow_student"] = Field(
+        default="student", description="whose version may become the challenger (ours)"
+    )
+
+
 def _block(settings: type) -> Any:
     """A baseline's block is optional if all of its settings have defaults."""
     try:
@@ -86,6 +96,9 @@ class Profile(_Part):
     backbone: BackboneConfig
     teacher: TeacherSettings
     student: StudentSettings
+    teacher_rankings: RankingsSettings = RankingsSettings()
+    narrow_student: NarrowStudentSettings
+    delivery: DeliveryProfile = DeliveryProfile()
     validation: ValidationProfile = ValidationProfile()
     evaluation: EvaluationProfile = EvaluationProfile()
     studies: StudiesProfile = StudiesProfile()
@@ -94,7 +107,7 @@ class Profile(_Part):
         """The block of a declared recommender."""
         return (
             getattr(self, recommender)
-            if recommender in ("teacher", "student")
+            if recommender in ("teacher", "student", "narrow_student")
             else getattr(self.baselines, recommender)
         )
 

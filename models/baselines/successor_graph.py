@@ -1,12 +1,12 @@
 """Successor graph: what was bought soon after the last items of the history.
 
-Belongs here: counting successors. Not here: how the counts are summed over a history (`item_to_item.py`).
+Belongs here: the weights of successors. Not here: how these are counted (`successors.py`), and how the weights are
+summed over a history (`item_to_item.py`).
 
     w_ij = (number of times that i was bought)^-normalisation  (c_ij + backward c_ji)
-    c_ij = sum over all i ... j in a sequence  decay^(distance - 1)
 
-where j comes at most `window` steps after i. Source: the sequential rules of Ludewig & Jannach (UMUAI 2018), a strong
-baseline there; they weight a successor by 1 / distance, and read the last item of a history alone.
+where c_ij counts how often j came soon after i. Source: the sequential rules of Ludewig & Jannach (UMUAI 2018), a
+strong baseline there; they weight a successor by 1 / distance, and read the last item of a history alone.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.baselines.item_to_item import ItemToItem
+from models.baselines.successors import count_successors
 from models.declaration import Declaration, Fitted, TrainingData
 from models.settings import check_range
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-    from models.sequences import Sequences
     from models.training.course import Course
 
 
@@ -68,22 +66,6 @@ def fit_successor_graph(data: TrainingData, settings: SuccessorGraphSettings, co
     bought_V = np.bincount(data.sequences.values, minlength=data.n_items + 1).clip(1)
     recommender.keep_largest(diags_array(bought_V**-settings.normalisation) @ counts_VV)
     return Fitted(recommender)
-
-
-def count_successors(sequences: Sequences, n_items: int, window: int, decay: float, backward: float) -> csr_array:
-    """[V + 1, V + 1]: c_ij + backward c_ji, from the row's item to the column's; the letters are at the module's head."""
-    from scipy.sparse import coo_array
-
-    items, user = sequences.values, np.repeat(np.arange(len(sequences)), sequences.lengths)
-    before, after, weights = [], [], []
-    for distance in range(1, window + 1):
-        together = user[:-distance] == user[distance:]
-        before.append(items[:-distance][together])
-        after.append(items[distance:][together])
-        weights.append(np.full(int(together.sum()), decay ** (distance - 1)))
-    places = np.concatenate(before), np.concatenate(after)
-    counts_VV = coo_array((np.concatenate(weights), places), shape=(n_items + 1,) * 2).tocsr()
-    return (counts_VV + backward * counts_VV.T).tocsr() if backward else counts_VV
 
 
 DECLARATION = Declaration(

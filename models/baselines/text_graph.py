@@ -1,7 +1,7 @@
 """Successor graph over texts: what was bought soon after items whose texts are alike, too (ours).
 
 Belongs here: the graph of text neighbours, and how successors are spread over it. Not here: how successors are counted
-(`successor_graph.py`), how weights are summed over a history (`item_to_item.py`), and where the items' vectors come
+(`successors.py`), how weights are summed over a history (`item_to_item.py`), and where the items' vectors come
 from (`item_texts.py`).
 
     G = A + before K A + after A K + alike K
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from models.baselines.item_to_item import NUMBERS_AT_ONCE, ItemToItem
-from models.baselines.successor_graph import count_successors
+from models.baselines.successors import count_successors
 from models.declaration import Declaration, Fitted, TrainingData
 from models.item_texts import load_item_texts
 from models.settings import check_range
@@ -94,7 +94,8 @@ def fit_text_graph(data: TrainingData, settings: TextGraphSettings, course: Cour
     counts_VV = count_successors(data.sequences, data.n_items, settings.window, settings.decay, settings.backward)
     sums_V = counts_VV.sum(1)
     a_VV = diags_array(np.where(sums_V > 0, sums_V, 1) ** -settings.normalisation) @ counts_VV
-    recommender.keep_largest(_Spread(a_VV.tocsr(), text_neighbours(texts_VT, settings.neighbours, settings.power), settings))
+    k_VV = text_neighbours(texts_VT, settings.neighbours, settings.power)
+    recommender.keep_largest(_Spread(a_VV.tocsr(), k_VV, settings))
     return Fitted(recommender)
 
 

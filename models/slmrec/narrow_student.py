@@ -27,8 +27,8 @@ from models.item_texts import load_item_texts
 from models.losses.catalogue import distilled_cross_entropy
 from models.sequences import Sequences
 from models.settings import check_range
+from models.slmrec.kept_rankings import TeacherRankings, positions_of
 from models.slmrec.kept_rows import stretches
-from models.slmrec.rankings import TeacherRankings, positions_of
 from models.training.config import TrainingConfig
 from models.training.course import Course
 
@@ -99,7 +99,7 @@ class Teaching(nn.Module):
     def forward(
         self, items_BL: Tensor, targets_BL: Tensor, share: Tensor, taught_items: Tensor, taught_shares: Tensor
     ) -> dict[str, Tensor]:
-        """`taught`: the mean of L over the positions; `ce`: the targets' cross-entropy in it; `loss`: L times `share`."""
+        """`taught`: the mean of L over positions; `ce`: the targets' cross-entropy in it; `loss`: `taught` x `share`."""
         table_VD = self.student.item_table()
         h_ND, targets_N = self.student.at_targets(items_BL, targets_BL, table_VD)
         taught, ce = distilled_cross_entropy(
@@ -115,7 +115,7 @@ class Teaching(nn.Module):
 
 
 def fit_narrow_student(data: TrainingData, settings: NarrowStudentSettings, course: Course) -> Fitted:
-    """Train a SASRec on the targets and on the rankings in `data.upstream`, from scratch.
+    """Train a SASRec on the targets and on the rankings in `data.upstream`, from scratch; it has one plain item table.
 
     Raises:
         ValueError: if an item is outside 1..V, no sequence has two items, or the parts are not of the same splits.
@@ -127,7 +127,8 @@ def fit_narrow_student(data: TrainingData, settings: NarrowStudentSettings, cour
     rankings = TeacherRankings.open(data.upstream["teacher_rankings"])
     examples = TaughtExamples(data.sequences, settings.model.max_length, rankings)
     teaching = Teaching(student, settings.weight)
-    return Fitted(student, {"training": course.train(teaching, examples, settings.training, judged=student)})
+    training = course.train(teaching, examples, settings.training, judged=student)
+    return Fitted(student.for_inference(), {"training": training})
 
 
 NARROW_STUDENT = Declaration(

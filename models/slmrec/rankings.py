@@ -1,18 +1,13 @@
 """What a counting recommender ranks highest at every training position, kept on disk: a narrow student learns from it.
 
-Belongs here: the cross-fitting, the files, and which of their rows belong to which examples. Not here: what is learnt
-from them (`narrow_student.py`), and the recommenders that may speak (`baselines/`).
+Belongs here: the cross-fitting, and what is kept. Not here: how it is read again (`kept_rankings.py`), what is learnt
+from it (`narrow_student.py`), and the recommenders that may speak (`baselines/`).
 
 A recommender that has counted a user's own purchases knows them by heart: what it says of them would teach nothing
 that the targets don't say. So the users are cut into folds, and what is kept of a fold's users comes from a
 recommender that was fitted without them (cross-fitting; ours).
 
-A directory holds `items.npy` [N, K] int32, the unseen items with the largest scores, best first, `shares.npy` [N, K]
-float16, their scores divided by the row's sum, and `rankings.json`. Where fewer than K have a score above 0, both are
-filled up with 0. The arrays are mapped into memory, never read whole: a row costs 6 K bytes of disk.
-
-Letters: N training positions, those of one sequence after another: a sequence s_1..s_n has n - 1, and at each of
-s_2..s_n the items before it are the history; K items, B positions at once, V catalogue size.
+Letters: N training positions, K items, B positions at once, V catalogue size.
 """
 
 from __future__ import annotations
@@ -21,35 +16,29 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from models.baselines.item_knn import fit_item_knn
 from models.baselines.successor_graph import fit_successor_graph
 from models.baselines.text_graph import fit_text_graph
 from models.declaration import Fitted, TrainingData
-from models.files import read_json, write_json
+from models.files import write_json
 from models.recommender import Recommender
 from models.sequences import PADDING, Sequences
 from models.settings import check_choices, check_range
+from models.slmrec.kept_rankings import FACTS, ITEMS, SHARES, positions_of
 from models.slmrec.kept_rows import reserve, stretches
 
 if TYPE_CHECKING:
     from models.declaration import Fit
     from models.training.course import Course
 
-ITEMS, SHARES, FACTS = "items.npy", "shares.npy", "rankings.json"
 SCORES_AT_ONCE, POSITIONS_AT_ONCE = 16_000_000, 1024
 """How many scores are held while they are ranked, and of how many positions at most: 64 MB; ours."""
 
-TEACHERS: dict[str, Fit] = {
-    "text_graph": fit_text_graph,
-    "successor_graph": fit_successor_graph,
-    "item_knn": fit_item_knn,
-}
+TEACHERS: dict[str, Fit] = {"text_graph": fit_text_graph, "successor_graph": fit_successor_graph}
 """Recommenders that count: their scores are at least 0, 0 is no evidence, and they can be taken as shares. They are
 imported by name, so that an edit of one makes its rankings anew."""
 
@@ -69,7 +58,7 @@ class RankingsSettings:
         ValueError: on another value.
     """
 
-    teacher: Literal["text_graph", "successor_graph", "item_knn"] = "text_graph"
+    teacher: Literal["text_graph", "successor_graph"] = "text_graph"
     folds: int = 10
     items: int = 100
 
@@ -85,44 +74,6 @@ class RankingsOf:
 
     rankings: RankingsSettings
     teacher: Any
-
-
-@dataclass(frozen=True)
-class TeacherRankings:
-    """The kept rows, mapped into memory.
-
-    Attributes:
-        items: int32 [N, K]; 0 where there are fewer.
-        shares: float16 [N, K], summing to 1 in each row, or to 0 where the teacher says nothing.
-    """
-
-    items: np.ndarray
-    shares: np.ndarray
-
-    def __post_init__(self) -> None:
-        if self.items.shape != self.shares.shape or (self.items.dtype, self.shares.dtype) != (np.int32, np.float16):
-            raise ValueError(f"{ITEMS} and {SHARES} do not belong together")
-
-    @classmethod
-    def open(cls, directory: Path) -> Self:
-        """Map the files of a directory; ValueError unless `fit_teacher_rankings` has made it whole."""
-        try:
-            facts = read_json(directory / FACTS)
-            found = cls(*(np.load(directory / name, mmap_mode="r") for name in (ITEMS, SHARES)))
-            if found.items.shape != (facts["positions"], facts["items"]):
-                raise ValueError(f"{FACTS} tells of others")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{directory} holds no whole teacher rankings ({error}): make them again.") from error
-        return found
-
-    def rows(self, places: np.ndarray) -> tuple[Tensor, Tensor]:
-        """int32 and float16 [B, K] at these places (int64 [B])."""
-        return torch.from_numpy(self.items[places]), torch.from_numpy(self.shares[places])
-
-
-def positions_of(sequences: Sequences) -> np.ndarray:
-    """int64 [B + 1]: where each sequence's positions begin among all, and at last how many there are."""
-    return np.concatenate([[0], np.cumsum(np.maximum(sequences.lengths - 1, 0))])
 
 
 def fit_teacher_rankings(data: TrainingData, settings: RankingsOf, course: Course, directory: Path) -> Fitted:

@@ -76,7 +76,7 @@ def test_scores_are_those_of_the_graph_written_out(
 
 
 def test_neighbours_by_hand() -> None:
-    """Of 1: 2 at .8 and 5 at .6. With one neighbour the row is 1; without text, or without a cosine above 0, it is 0."""
+    """Of 1: 2 at .8 and 5 at .6. A row of one neighbour is 1; without text or a cosine above 0, it is 0."""
     both = text_neighbours(TEXTS, 2, 3.0).toarray()
     weight = 0.8**3 / (0.8**3 + 0.6**3)
     assert both[1].tolist() == pytest.approx([0, 0, weight, 0, 0, 1 - weight])
