@@ -126,14 +126,22 @@ class SASRec(EmbeddingRecommender):
 
     def forward(self, items_BL: Tensor, targets_BL: Tensor, share: Tensor) -> dict[str, Tensor]:
         """`ce`: mean cross-entropy over the positions whose target is not 0; `loss`: `ce` times the batch's `share`."""
-        table_VD, states, targets = self.item_table(), [], []
-        for rows, length in _of_like_length(items_BL):
-            targets_GL = targets_BL[rows, :length]
-            states.append(self.encode(items_BL[rows, :length], table_VD)[targets_GL != PADDING])
-            targets.append(targets_GL[targets_GL != PADDING])
+        table_VD = self.item_table()
+        h_ND, targets_N = self.at_targets(items_BL, targets_BL, table_VD)
         precision, sampled = getattr(torch, self.architecture.loss_precision), self.architecture.sampled_softmax
-        ce = training_cross_entropy(torch.cat(states), table_VD, torch.cat(targets), sampled, precision=precision)
+        ce = training_cross_entropy(h_ND, table_VD, targets_N, sampled, precision=precision)
         return {"loss": ce * share, "ce": ce}
+
+    def at_targets(self, items_BL: Tensor, targets_BL: Tensor, table_VD: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, D] and int64 [N]: the states at the targets that are not 0, and these targets, one row after another."""
+        states, places = [], []
+        place_BL = torch.arange(targets_BL.numel(), device=targets_BL.device).view_as(targets_BL)
+        for rows, length in _of_like_length(items_BL):
+            wanted_GL = targets_BL[rows, :length] != PADDING
+            states.append(self.encode(items_BL[rows, :length], table_VD)[wanted_GL])
+            places.append(place_BL[rows, :length][wanted_GL])
+        places_N, order_N = torch.cat(places).sort()
+        return torch.cat(states).index_select(0, order_N), targets_BL.flatten().index_select(0, places_N)
 
     def represent(self, histories: Sequences) -> Tensor:
         """float32 [B, D] on the CPU; every history needs at least one item."""

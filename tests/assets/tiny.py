@@ -68,6 +68,11 @@ student:
   model: {layers: 2, objective: all_positions, max_items: 6}
   distillation: {blocks: 2, lambda_cos: 2.0, lambda_norm: 0.3, lambda_ms: 0.5}
   training: {learning_rate: 0.01, max_steps: 4, batch_size: 32, evaluate_every: 2, evaluate_in: steps}
+teacher_rankings: {folds: 3, items: 4}
+narrow_student:
+  model: {d: 8, layers: 1, items: ids_and_text}
+  training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
+  weight: 0.3
 validation: {users: 15, seed: 5}
 evaluation: {candidates: 3, seed: 11}
 studies: {seeds: [7, 8], depths: [1, 4], lambda_kl: 1.5}

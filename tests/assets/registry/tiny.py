@@ -48,6 +48,9 @@ student:
   model: {{layers: 2, objective: all_positions, max_items: 6}}
   distillation: {{blocks: 2, lambda_ms: 0.1}}
   training: {{learning_rate: 0.01, max_steps: 2, batch_size: 32}}
+narrow_student:
+  model: {{d: 8, layers: 1, max_length: 6, items: ids_and_text}}
+  training: {{learning_rate: 0.01, max_steps: 2, batch_size: 32}}
 validation: {{users: 5, seed: 11}}
 evaluation: {{candidates: 3, seed: 5}}
 """

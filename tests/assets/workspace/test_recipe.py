@@ -123,6 +123,7 @@ def profile_of(folder: Path, name: str = "tiny", **overrides: Any) -> Profile:
             "distillation": {"blocks": 2},
             "training": {"learning_rate": 0.01, "max_steps": 2},
         },
+        "narrow_student": {"model": {"d": 8}, "training": {"learning_rate": 0.01, "max_steps": 2}},
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(text))
