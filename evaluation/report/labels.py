@@ -14,7 +14,15 @@ from evaluation.records import ResultRecord
 if TYPE_CHECKING:
     from models.declaration import Declaration
 
-TERM_LABELS = {"ce": "L_ce", "cos": "D_cos", "norm": "D_norm", "ms": "L_ms", "kl": "KL", "teacher_ce": "teacher's L_ce", "taught": "L_taught"}
+TERM_LABELS = {
+    "ce": "L_ce",
+    "cos": "D_cos",
+    "norm": "D_norm",
+    "ms": "L_ms",
+    "kl": "KL",
+    "teacher_ce": "teacher's L_ce",
+    "taught": "L_taught",
+}
 """The loss terms as the paper writes them; other terms keep their names."""
 
 NO_CURVE = {"step", "epoch", "seconds", "loss", "ndcg_at_10"}
