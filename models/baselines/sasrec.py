@@ -219,7 +219,7 @@ class _Layer(nn.Module):
         query_BHLd = query_BHLd / math.sqrt(query_BHLd.shape[-1])
         key_BHLd, value_BHLd = by_heads(self.key(x_BLD)), by_heads(self.value(x_BLD))
         key_H1d, value_H1d = by_heads(self.key.bias[None]), by_heads(self.value.bias[None])
-        empty_B111 = empty_B[:, None, None, None].float()
+        empty_B111 = empty_B[:, None, None, None].to(x_BLD.dtype)
 
         later_LL = torch.ones(x_BLD.shape[1], x_BLD.shape[1], dtype=torch.bool, device=x_BLD.device).triu(1)
         to_items_BHLL = (query_BHLd @ key_BHLd.mT).masked_fill(later_LL, -torch.inf)
