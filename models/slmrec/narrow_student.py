@@ -99,7 +99,7 @@ class Teaching(nn.Module):
     def forward(
         self, items_BL: Tensor, targets_BL: Tensor, share: Tensor, taught_items: Tensor, taught_shares: Tensor
     ) -> dict[str, Tensor]:
-        """`taught`: the mean of L over positions; `ce`: the targets' cross-entropy in it; `loss`: `taught` x `share`."""
+        """`taught`: the mean of L; `ce`: the targets' cross-entropy in it; `loss`: `taught` times `share`."""
         table_VD = self.student.item_table()
         h_ND, targets_N = self.student.at_targets(items_BL, targets_BL, table_VD)
         taught, ce = distilled_cross_entropy(
