@@ -45,7 +45,7 @@ def _store(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_chain(_store, tmp_path_factory):
     """The chain up to its main results, run once on the tiny domain (`tiny.Chain`). Not to be changed."""
-    from assets import backbone, baselines, llm
+    from assets import backbone, baselines, llm, texts
     from assets.results import main_results
     from tests.assets import tiny
 
@@ -53,7 +53,7 @@ def tiny_chain(_store, tmp_path_factory):
     tiny.write_settings(folder)
     given = tiny.made_by_hand(folder, rows)
     learning = [llm.item_embeddings, llm.teacher, llm.teacher_states, llm.student]
-    wanted = [backbone.language_backbone, *baselines.ASSETS, *learning, main_results]
+    wanted = [backbone.language_backbone, texts.item_text_embeddings, *baselines.ASSETS, *learning, main_results]
     with pytest.MonkeyPatch.context() as patch, tiny.watched() as seen:
         patch.setenv("SLMREC_HOME", str(folder / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", store)

@@ -19,15 +19,19 @@ from pydantic import BaseModel
 from transformers import TrainerCallback
 
 from assets.amazon.dataset import Dataset
+from assets.amazon.reading.metadata import METADATA_SCHEMA
 from assets.amazon.reading.raw_files import RawFile
 from assets.amazon.splits import leave_one_out
+from assets.amazon.text import item_texts as join_texts
 from assets.data import DatasetStatistics, ItemTexts
 from assets.inputs.corpus import Corpus
+from assets.inputs.described_items import DescribedItems
 from assets.inputs.training_rows import TrainingRows
 from assets.inputs.validated_rows import ValidatedRows
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.recipe import Recipe
 from models.backbone.sources import BackboneConfig, fit_backbone
+from models.backbone.text_sources import ItemTextSettings, fit_item_texts
 from models.baselines.sasrec import SASRecConfig, SASRecSettings, fit_sasrec
 from models.files import file_digest
 from models.slmrec.distillation import DistillationConfig
@@ -61,6 +65,7 @@ backbone:
   vocabulary: 400
   context: 256
   training: {learning_rate: 0.1, max_steps: 10, batch_size: 4}
+item_texts: {source: backbone, tokens: 32, standardise: whitened}
 teacher:
   model: {layers: 4, objective: all_positions, max_items: 6}
   training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
@@ -84,6 +89,7 @@ BACKBONE = BackboneConfig(
     context=256,
     training=TrainingConfig(learning_rate=0.1, max_steps=10, batch_size=4),
 )
+TEXTS = ItemTextSettings("backbone", tokens=32, standardise="whitened")
 SASREC = SASRecSettings(
     model=SASRecConfig(d=8, layers=1), training=TrainingConfig(learning_rate=0.01, max_steps=4, batch_size=32)
 )
@@ -154,8 +160,19 @@ def write_reviews(path: Path, rows: list[list[int]]) -> RawFile:
 
 
 def item_texts(word: str = "thing") -> ItemTexts:
-    """A line an item."""
-    texts = pl.DataFrame({"item_id": range(1, ITEMS + 1), "text": [f"{word} {item}" for item in range(1, ITEMS + 1)]})
+    """A line an item, its title."""
+    numbers = range(1, ITEMS + 1)
+    metadata = pl.DataFrame(
+        {
+            "asin": [f"B{item:03}" for item in numbers],
+            "title": [f"{word} {item}" for item in numbers],
+            "brand": [""] * ITEMS,
+            "category": [[]] * ITEMS,
+            "description": [[]] * ITEMS,
+        },
+        schema=METADATA_SCHEMA,
+    )
+    texts = join_texts(metadata, metadata.select("asin", item_id=pl.int_range(1, ITEMS + 1)))
     raw = RawFile(part="metadata", path=None, bytes=0, sha256="", origin="tests", synthetic=True)
     return ItemTexts(texts=texts, raw=raw)
 
@@ -295,12 +312,15 @@ class Chain:
         made, dataset = self.checkpoints, self.dataset
         validated, plain = ValidatedRows(dataset, 15, 5), TrainingRows(dataset)
         corpus = Corpus(self.values["raw_reviews"], self.values["item_texts"].texts, dataset, PROMPT)
+        described = DescribedItems(self.values["item_texts"].texts, dataset, reads_backbone=True)
+        backbone = {"language_backbone": made["language_backbone"]}
         upstream = {name: made[name] for name in ("item_embeddings", "language_backbone")}
         taught = {**upstream, "teacher": made["teacher"], "teacher_states": made["teacher_states"]}
         of_teacher = {"teacher": made["teacher"]}
         states = StatesSettings(2, "normed", "float32")
         recipes = [
             Recipe("language_backbone", fit_backbone, BACKBONE, SEED, corpus, {}, writes=True),
+            Recipe("item_text_embeddings", fit_item_texts, TEXTS, SEED, described, backbone, writes=True),
             Recipe("sasrec", fit_sasrec, SASREC, SEED, validated),
             Recipe("item_embeddings", fit_item_embeddings, None, SEED, plain, {"sasrec": made["sasrec"]}, writes=True),
             Recipe("teacher", fit_teacher, TEACHER, SEED, validated, upstream),

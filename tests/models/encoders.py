@@ -10,35 +10,13 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
-WORDS = [
-    *[
-        "lamp",
-        "red",
-        "blue",
-        "towel",
-        "soft",
-        "for",
-        "the",
-        "kitchen",
-        "and",
-        "a",
-        "garden",
-        "hose",
-        "of",
-        "ten",
-        "metres",
-        "that",
-        "sprays",
-        "wide",
-    ],
-    "##s",
-]
+KNOWN = "lamp red blue towel soft for the kitchen and a garden hose of ten metres that sprays wide ##s"
 POSITIONS = 24
 
 
 def make_encoder(directory: Path, *, seed: int = 0, **change: Any) -> Path:
-    """Its words are `WORDS`; anything else is one unknown token."""
-    vocabulary = {word: place for place, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    """Its words are `KNOWN`; anything else is one unknown token."""
+    vocabulary = {word: place for place, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *KNOWN.split()])}
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     given = {"vocab_size": len(vocabulary), "max_position_embeddings": POSITIONS, "initializer_range": 0.3, **change}
     config = BertConfig(**{**sizes, **given})

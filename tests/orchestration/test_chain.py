@@ -147,13 +147,14 @@ def test_every_distillation_term_was_trained_and_kept(finished: Workplace) -> No
 
 
 def test_lineage_leads_back_to_the_data(finished: Workplace) -> None:
-    assets = (*RECOMMENDERS, "item_embeddings", "language_backbone")
+    assets = (*RECOMMENDERS, "item_embeddings", "item_text_embeddings", "language_backbone")
     made = {name: finished.record(name)["provenance"] for name in assets}
     made["teacher_states"] = finished.record("teacher_states")["kept"]["provenance"]
     assert {one["data_version"] for one in made.values()} == {finished.results().data_version}
     upstream = {name: set(one["upstream"]) for name, one in made.items()}
     assert upstream == {
         **{name: set() for name in (*BASELINES, "language_backbone")},
+        "item_text_embeddings": {"language_backbone"},
         "item_embeddings": {"sasrec"},
         "teacher": {"item_embeddings", "language_backbone"},
         "teacher_states": {"teacher"},

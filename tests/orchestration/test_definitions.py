@@ -29,6 +29,7 @@ READ = {
     "splits": {"interactions", "sequences"},
     "dataset_statistics": {"interactions", "item_texts", "splits"},
     "language_backbone": {"raw_reviews", "item_texts", "splits"},
+    "item_text_embeddings": {"item_texts", "splits", "language_backbone"},
     "popularity": {"splits"},
     "item_knn": {"splits"},
     "successor_graph": {"splits"},

@@ -9,9 +9,16 @@ import pytest
 from tests.orchestration.workplace import Workplace
 
 RECOMMENDERS = {"popularity", "item_knn", "successor_graph", "sasrec", "teacher", "student"}
-NOT_BY_STEPS = {"popularity", "item_knn", "successor_graph", "item_embeddings", "teacher_states"}
+NOT_BY_STEPS = {
+    "popularity",
+    "item_knn",
+    "successor_graph",
+    "item_embeddings",
+    "item_text_embeddings",
+    "teacher_states",
+}
 CHECKED = {"raw", "interactions", "item_texts", "sequences", "splits", "dataset_statistics"}
-TRAINED = {"language_backbone", "item_embeddings", "teacher_states", *RECOMMENDERS}
+TRAINED = {"language_backbone", "item_embeddings", "item_text_embeddings", "teacher_states", *RECOMMENDERS}
 
 SERVED = """
 import json, sys

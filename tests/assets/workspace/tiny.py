@@ -15,12 +15,14 @@ from assets.amazon.dataset import SPLIT_TYPE, Dataset
 from assets.amazon.reading.raw_files import RawFile
 from assets.configuration.domains import Domain
 from assets.inputs.corpus import Corpus
+from assets.inputs.described_items import DescribedItems
 from assets.inputs.training_rows import TrainingRows
 from assets.inputs.validated_rows import ValidatedRows
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.recipe import Recipe
 from models.backbone.lora import LoraSettings
 from models.backbone.sources import fit_backbone
+from models.backbone.text_sources import ItemTextSettings, fit_item_texts
 from models.baselines import declared
 from models.baselines.sasrec import SASRecConfig, SASRecSettings
 from models.slmrec.distillation import DistillationConfig
@@ -127,6 +129,12 @@ def recipes(folder: Path) -> tuple[list[str], Recipes]:
             "inputs": corpus(folder),
             "writes": True,
         },
+        "item_text_embeddings": {
+            "fit": fit_item_texts,
+            "settings": ItemTextSettings("backbone", tokens=32),
+            "inputs": DescribedItems(tiny.item_texts().texts, DATA, reads_backbone=True),
+            "writes": True,
+        },
         "item_embeddings": {"fit": fit_item_embeddings, "settings": None, "inputs": rows, "writes": True},
         "teacher": {"fit": fit_teacher, "settings": TeacherSettings(MODEL, TRAINING), "inputs": judged},
         "teacher_states": {
@@ -140,6 +148,7 @@ def recipes(folder: Path) -> tuple[list[str], Recipes]:
     }
     stands_on = ("item_embeddings", "language_backbone")
     upstream: dict[str, tuple[str, ...]] = {
+        "item_text_embeddings": ("language_backbone",),
         "item_embeddings": ("sasrec",),
         "teacher": stands_on,
         "teacher_states": ("teacher",),
