@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Gradients = tuple[Tensor | None, ...]
-LOGITS_AT_ONCE = {"cpu": 4_000_000, "cuda": 64_000_000}
-"""How many logits a chunk holds where the caller does not say: about what stays in a CPU's last cache; ours."""
+LOGITS_AT_ONCE = {"cpu": 1_000_000, "cuda": 64_000_000}
+"""How many logits a chunk holds where the caller does not say: about what stays in the caches of a CPU core; ours."""
 
 
 def catalogue_cross_entropy(
@@ -59,17 +59,20 @@ def catalogue_cross_entropy(
 
     def compute(needed: Sequence[bool], h_ND: Tensor, item_table_VD: Tensor) -> tuple[Tensor, Gradients]:
         h, table = h_ND.to(precision), item_table_VD.to(precision)
+        table_DV = table.T.contiguous()  # a quarter faster to multiply with
         loss_N = h.new_empty(len(h), dtype=total)
         grad_h_ND = torch.empty_like(h_ND) if needed[0] else None
         grad_table_VD = torch.zeros_like(item_table_VD, dtype=total) if needed[1] else None
         buffer_CV = h.new_empty(min(rows, len(h)), len(table))
         for part in chunks_of(h, rows):
-            logits_CV = torch.mm(h[part], table.T, out=buffer_CV[: len(h[part])])
+            logits_CV = torch.mm(h[part], table_DV, out=buffer_CV[: len(h[part])])
             logits_CV[:, 0] = -torch.inf
             loss_N[part] = loss_and_gradient(logits_CV, targets_N[part], total)
             if grad_h_ND is not None:
                 grad_h_ND[part] = logits_CV @ table
-            if grad_table_VD is not None:
+            if grad_table_VD is not None and total == precision:
+                grad_table_VD.addmm_(logits_CV.T, h[part])
+            elif grad_table_VD is not None:
                 grad_table_VD += logits_CV.T @ h[part]
         return loss_N, (grad_h_ND, grad_table_VD)
 
@@ -158,7 +161,7 @@ def check_targets(h_ND: Tensor, item_table_VD: Tensor, targets_N: Tensor) -> Non
 
 def rows_at_once(h_ND: Tensor, columns: int) -> int:
     """How many rows of so many logits each make a chunk, on the device of `h_ND`."""
-    return max(16, LOGITS_AT_ONCE.get(h_ND.device.type, 4_000_000) // columns)
+    return max(32, LOGITS_AT_ONCE.get(h_ND.device.type, 1_000_000) // columns)
 
 
 def chunks_of(h_ND: Tensor, rows: int) -> list[slice]:

@@ -20,6 +20,7 @@ from models.backbone.lora import LoraSettings
 from models.backbone.sources import BackboneConfig, build_backbone
 from models.declaration import TrainingData
 from models.files import save_recommender
+from models.item_texts import save_item_texts
 from models.recommender import Recommender, inference
 from models.sequences import Sequences
 from models.slmrec.item_embeddings import save_item_embeddings
@@ -48,11 +49,21 @@ def random_items(n_items: int = N_ITEMS, width: int = ITEM_WIDTH) -> Tensor:
     return table
 
 
+def random_texts(n_items: int = N_ITEMS, width: int = 5) -> Tensor:
+    """Of mean squared length 1, as `item_text_embeddings` has them."""
+    texts = torch.randn(n_items + 1, width, generator=torch.Generator().manual_seed(2))
+    texts[0] = 0
+    return texts / texts[1:].square().sum(1).mean().sqrt()
+
+
 def training_data(directory: Path, sequences: Sequences, n_items: int, *, width: int = 16) -> TrainingData:
-    """What a teacher is fitted from: a random backbone of four layers, random item embeddings."""
+    """What recommenders are fitted from: a random backbone of four layers, random item embeddings and texts."""
     backbone, items = random_backbone(directory / "backbone", width=width), directory / "item_embeddings"
     save_item_embeddings(random_items(n_items, width=8), items)
-    return TrainingData(sequences, n_items, sequences, {"language_backbone": backbone, "item_embeddings": items})
+    texts = directory / "item_text_embeddings"
+    save_item_texts(random_texts(n_items), texts)
+    upstream = {"language_backbone": backbone, "item_embeddings": items, "item_text_embeddings": texts}
+    return TrainingData(sequences, n_items, sequences, upstream)
 
 
 def with_teacher(

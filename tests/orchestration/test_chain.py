@@ -13,9 +13,9 @@ from models.sequences import Sequences
 from models.slmrec.teacher_states import TeacherStates
 from tests.orchestration.workplace import Workplace
 
-BASELINES = {"popularity", "item_knn", "successor_graph", "sasrec"}
+BASELINES = {"popularity", "item_knn", "successor_graph", "sasrec", "sasrec_text"}
 RECOMMENDERS = {*BASELINES, "teacher", "student"}
-BY_STEPS = {"sasrec", "teacher", "student"}
+BY_STEPS = {"sasrec", "sasrec_text", "teacher", "student"}
 PROTOCOLS = {"full", "sampled_10"}
 
 
@@ -155,6 +155,7 @@ def test_lineage_leads_back_to_the_data(finished: Workplace) -> None:
     assert upstream == {
         **{name: set() for name in (*BASELINES, "language_backbone")},
         "item_text_embeddings": {"language_backbone"},
+        "sasrec_text": {"item_text_embeddings"},
         "item_embeddings": {"sasrec"},
         "teacher": {"item_embeddings", "language_backbone"},
         "teacher_states": {"teacher"},

@@ -8,7 +8,7 @@ import pytest
 
 from tests.orchestration.workplace import Workplace
 
-RECOMMENDERS = {"popularity", "item_knn", "successor_graph", "sasrec", "teacher", "student"}
+RECOMMENDERS = {"popularity", "item_knn", "successor_graph", "sasrec", "sasrec_text", "teacher", "student"}
 NOT_BY_STEPS = {
     "popularity",
     "item_knn",

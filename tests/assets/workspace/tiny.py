@@ -113,16 +113,17 @@ Recipes = Callable[[str, Mapping[str, Checkpoint], int], Recipe]
 def recipes(folder: Path) -> tuple[list[str], Recipes]:
     """Every kind of recipe: the names, each after what it reads; and by name, checkpoints and seed the recipe."""
     rows, judged = TrainingRows(DATA), ValidatedRows(DATA, 10, 3)
-    made: dict[str, dict[str, Any]] = {
-        name: {
+    declarations = sorted(declared().values(), key=lambda one: len(one.upstream))
+    baselines: dict[str, dict[str, Any]] = {
+        one.name: {
             "fit": one.fit,
-            "settings": SASREC if name == "sasrec" else _of_test_module(name),
+            "settings": SASREC if one.name == "sasrec" else _of_test_module(one.name),
             "inputs": judged if one.validated else rows,
         }
-        for name, one in declared().items()
+        for one in declarations
     }
     online = OnlineSettings(STUDENT.model, STUDENT.distillation, TRAINING, teacher=MODEL, detached=False)
-    made |= {
+    made: dict[str, dict[str, Any]] = {
         "language_backbone": {
             "fit": fit_backbone,
             "settings": BACKBONE,
@@ -135,6 +136,7 @@ def recipes(folder: Path) -> tuple[list[str], Recipes]:
             "inputs": DescribedItems(tiny.item_texts().texts, DATA, reads_backbone=True),
             "writes": True,
         },
+        **baselines,
         "item_embeddings": {"fit": fit_item_embeddings, "settings": None, "inputs": rows, "writes": True},
         "teacher": {"fit": fit_teacher, "settings": TeacherSettings(MODEL, TRAINING), "inputs": judged},
         "teacher_states": {
@@ -149,6 +151,7 @@ def recipes(folder: Path) -> tuple[list[str], Recipes]:
     stands_on = ("item_embeddings", "language_backbone")
     upstream: dict[str, tuple[str, ...]] = {
         "item_text_embeddings": ("language_backbone",),
+        **{one.name: one.upstream for one in declarations},
         "item_embeddings": ("sasrec",),
         "teacher": stands_on,
         "teacher_states": ("teacher",),
