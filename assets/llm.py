@@ -42,12 +42,21 @@ class TeacherStates(BaseModel):
 
 @asset(group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records")
 def item_embeddings(
-    context: AssetExecutionContext, trainings: Trainings, splits: Dataset, sasrec: Checkpoint
+    context: AssetExecutionContext,
+    trainings: Trainings,
+    splits: Dataset,
+    sasrec: Checkpoint,
+    sasrec_text: Checkpoint,
 ) -> Checkpoint:
-    """SASRec's item table, frozen: what the prompt's item slots hold, and what the scores are taken with."""
+    """SASRec's item table, frozen: what the prompt's item slots hold, and what the scores are taken with.
+
+    The profile says whose it is: that of SASRec's own, or of the one that reads texts too.
+    """
     from models.slmrec.item_embeddings import fit_item_embeddings
 
-    return trainings.compute(context, fit_item_embeddings, None, TrainingRows(splits), {"sasrec": sasrec})
+    chosen = trainings.profile.load(context.partition_key).item_embeddings.table
+    upstream = {chosen: {"sasrec": sasrec, "sasrec_text": sasrec_text}[chosen]}
+    return trainings.compute(context, fit_item_embeddings, None, TrainingRows(splits), upstream)
 
 
 @asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, io_manager_key="records")

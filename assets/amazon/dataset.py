@@ -66,10 +66,11 @@ class Dataset(BaseModel):
             digest.update(array.data)
         return digest.hexdigest()[:16]
 
-    @cached_property
+    @property
     def items_version(self) -> str:
         """The same for the items' numbers alone, for what depends on nothing else of the splits."""
-        return f"items-{hashlib.sha256(chr(10).join(self.item_ids).encode()).hexdigest()[:16]}"
+        digest = hashlib.sha256("\n".join(self.item_ids).encode())
+        return f"items-{digest.hexdigest()[:16]}"
 
     @property
     def n_items(self) -> int:

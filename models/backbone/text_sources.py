@@ -37,7 +37,7 @@ class ItemTextSettings:
         sha256: of its wheel, 64 hexadecimal digits.
         file: the safetensors' path inside of the wheel; what else makes the model lies beside it.
         path: the directory; for `path`.
-        tokens: the most that are read of a text, as all-MiniLM-L6-v2 was published.
+        tokens: the most that are read of a text; all-MiniLM-L6-v2 was published for 256.
         standardise: what is done with the vectors; see `item_texts.standardise`.
 
     Raises:
@@ -50,7 +50,7 @@ class ItemTextSettings:
     sha256: str | None = None
     file: str | None = None
     path: Path | None = None
-    tokens: int = 256
+    tokens: int = 128
     standardise: Standardisation = "centred"
 
     def __post_init__(self) -> None:

@@ -109,7 +109,9 @@ def chain(_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     import polars as pl
 
     from assets import backbone, baselines, llm, texts
+    from assets.amazon.reading.metadata import METADATA_SCHEMA
     from assets.amazon.reading.raw_files import NO_FILE
+    from assets.amazon.text import item_texts
     from assets.data import ItemTexts
     from assets.results import RECOMMENDERS
     from tests.assets.registry.tiny import random_purchases, wired
@@ -121,7 +123,8 @@ def chain(_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
         patch.setenv("SLMREC_HOME", str(_store))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         place = wired(folder, "chained", random_purchases(), f"{{source: local, path: {local}}}")
-        words = pl.DataFrame({"item_id": [1], "text": ["?"]})  # which a backbone that is given doesn't read
+        told = [(item, f"the thing {item}", "", [], []) for item in place.dataset.item_ids]
+        words = item_texts(pl.DataFrame(told, METADATA_SCHEMA, orient="row"), place.dataset.items)
         result = place.materialise(
             *baselines.ASSETS,
             backbone.language_backbone,

@@ -50,12 +50,13 @@ def test_there_is_an_asset_for_each_module_that_declares_a_recommender() -> None
         asset.key.to_user_string(): {key.to_user_string() for key in asset.keys_by_input_name.values()}
         for asset in ASSETS
     }
-    assert read == {name: {"splits"} for name in modules}
+    assert read == {name: {"splits", *declared()[name].upstream} for name in modules}
     assert set(NAMES) <= modules
 
 
-def test_sasrec_is_made_by_its_recipe_and_by_nothing_else(tiny_chain: Chain) -> None:
-    assert identifying(tiny_chain.checkpoints["sasrec"]) == would_be(tiny_chain.expected()["sasrec"])
+@pytest.mark.parametrize("name", ["sasrec", "sasrec_text"])
+def test_sasrec_is_made_by_its_recipe_and_by_nothing_else(tiny_chain: Chain, name: str) -> None:
+    assert identifying(tiny_chain.checkpoints[name]) == would_be(tiny_chain.expected()[name])
 
 
 @pytest.mark.parametrize("name", COUNTED)

@@ -71,6 +71,16 @@ def test_item_embeddings_are_sasrecs_item_table(tiny_chain: Chain) -> None:
     assert made.upstream_seconds() == {"sasrec": tiny_chain.checkpoints["sasrec"].seconds}
 
 
+def test_the_profile_chooses_whose_item_table_it_is(tiny_chain: Chain, own_home: Path) -> None:
+    """Of the one that isn't chosen nothing is read: it may be gone."""
+    made = tiny_chain.checkpoints
+    for name, other in (("sasrec", "sasrec_text"), ("sasrec_text", "sasrec")):
+        given = {**tiny_chain.values, other: made[other].model_copy(update={"directory": own_home / "nowhere"})}
+        table = materialise(item_embeddings, given, tiny_chain.folder, {"item_embeddings": {"table": name}})
+        assert table.provenance.upstream == {name: made[name].identity}
+        assert torch.equal(load_item_embeddings(table.directory), load_recommender(made[name].directory).item_table())
+
+
 def test_the_states_of_every_training_position_are_kept_once(tiny_chain: Chain) -> None:
     """A position is an item of a training row but its first; states of width 16 after two blocks, users of width 8."""
     positions = sum(len(row) - 1 for row in held_in(tiny_chain.rows))

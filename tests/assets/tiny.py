@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from models.backbone.sources import BackboneConfig, fit_backbone
 from models.backbone.text_sources import ItemTextSettings, fit_item_texts
 from models.baselines.sasrec import SASRecConfig, SASRecSettings, fit_sasrec
 from models.baselines.text_graph import TextGraphSettings
+from models.baselines.sasrec_text import fit_sasrec_text
 from models.files import file_digest
 from models.slmrec.distillation import DistillationConfig
 from models.slmrec.item_embeddings import fit_item_embeddings
@@ -58,6 +59,9 @@ seed: 3
 baselines:
   sasrec:
     model: {d: 8, layers: 1}
+    training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
+  sasrec_text:
+    model: {d: 8, layers: 1, items: ids_and_text}
     training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
 backbone:
   source: pretrain
@@ -101,6 +105,7 @@ TEXTS = ItemTextSettings("backbone", tokens=32, standardise="whitened")
 SASREC = SASRecSettings(
     model=SASRecConfig(d=8, layers=1), training=TrainingConfig(learning_rate=0.01, max_steps=4, batch_size=32)
 )
+SASREC_TEXT = replace(SASREC, model=SASRecConfig(d=8, layers=1, items="ids_and_text"))
 TEACHER = TeacherSettings(
     model=LLMRecommenderConfig(layers=4, objective="all_positions", max_items=6),
     training=TrainingConfig(learning_rate=0.01, max_steps=4, batch_size=32),
@@ -328,21 +333,22 @@ class Chain:
         corpus = Corpus(self.values["raw_reviews"], self.values["item_texts"].texts, dataset, PROMPT)
         described = DescribedItems(self.values["item_texts"].texts, dataset, reads_backbone=True)
         backbone = {"language_backbone": made["language_backbone"]}
+        texts = {"item_text_embeddings": made["item_text_embeddings"]}
         upstream = {name: made[name] for name in ("item_embeddings", "language_backbone")}
         taught = {**upstream, "teacher": made["teacher"], "teacher_states": made["teacher_states"]}
         of_teacher = {"teacher": made["teacher"]}
-        described_items = {"item_text_embeddings": made["item_text_embeddings"]}
-        ranked = {**described_items, "teacher_rankings": made["teacher_rankings"]}
+        ranked = {**texts, "teacher_rankings": made["teacher_rankings"]}
         states = StatesSettings(2, "normed", "float32")
         recipes = [
             Recipe("language_backbone", fit_backbone, BACKBONE, SEED, corpus, {}, writes=True),
             Recipe("item_text_embeddings", fit_item_texts, TEXTS, SEED, described, backbone, writes=True),
             Recipe("sasrec", fit_sasrec, SASREC, SEED, validated),
+            Recipe("sasrec_text", fit_sasrec_text, SASREC_TEXT, SEED, validated, texts),
             Recipe("item_embeddings", fit_item_embeddings, None, SEED, plain, {"sasrec": made["sasrec"]}, writes=True),
             Recipe("teacher", fit_teacher, TEACHER, SEED, validated, upstream),
             Recipe("teacher_states", fit_teacher_states, states, SEED, plain, of_teacher, writes=True),
             Recipe("student", fit_student, STUDENT, SEED, validated, taught),
-            Recipe("teacher_rankings", fit_teacher_rankings, RANKINGS, SEED, plain, described_items, writes=True),
+            Recipe("teacher_rankings", fit_teacher_rankings, RANKINGS, SEED, plain, texts, writes=True),
             Recipe("narrow_student", fit_narrow_student, NARROW_STUDENT, SEED, validated, ranked),
         ]
         return {recipe.name: recipe for recipe in recipes}

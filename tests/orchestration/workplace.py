@@ -28,6 +28,9 @@ baselines:
   sasrec:
     model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20}
     training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
+  sasrec_text:
+    model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20, items: ids_and_text}
+    training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
 backbone:
   source: pretrain
   width: 16

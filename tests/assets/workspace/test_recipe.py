@@ -39,7 +39,7 @@ from tests.assets.workspace.tiny import (
     sasrec,
 )
 
-DRAWS = ("sasrec", "language_backbone", "teacher", "student", "online")
+DRAWS = ("sasrec", "sasrec_text", "language_backbone", "teacher", "student", "online")
 """Whose weights depend on the seed."""
 OUTCOME = TrainingOutcome([], 10, 1.0, 3600.0, 0.0, 1.0, None, None, "finished")
 
@@ -115,7 +115,13 @@ def test_nothing_else_is() -> None:
 def profile_of(folder: Path, name: str = "tiny", **overrides: Any) -> Profile:
     text = {
         "description": "seconds",
-        "baselines": {"sasrec": {"model": {"d": 8}, "training": {"learning_rate": 0.01, "max_steps": 2}}},
+        "baselines": {
+            "sasrec": {"model": {"d": 8}, "training": {"learning_rate": 0.01, "max_steps": 2}},
+            "sasrec_text": {
+                "model": {"d": 8, "items": "ids_and_text"},
+                "training": {"learning_rate": 0.01, "max_steps": 2},
+            },
+        },
         "backbone": {"source": "scratch", **BACKBONE.sizes()},
         "teacher": {"model": {"layers": 4}, "training": {"learning_rate": 0.01, "max_steps": 2}},
         "student": {
@@ -144,11 +150,11 @@ def test_of_a_profile_the_own_block_the_seed_and_what_stops_the_training_count(n
         assert of(profile_of(tmp_path, evaluation=block)) == tiny
     assert of(profile_of(tmp_path, studies={"seeds": [7]})) == tiny
     assert of(profile_of(tmp_path, seed=7)) != tiny
-    stopped = name in ("sasrec", "teacher", "student")
+    stopped = name in ("sasrec", "sasrec_text", "teacher", "student")
     for block in ({"users": 7}, {"seed": 7}):
         assert (of(profile_of(tmp_path, validation=block)) != tiny) == stopped
     longer = {"training": {"max_steps": 3}}
-    changed = {"teacher": longer, "student": longer, "baselines": {"sasrec": longer}}
+    changed = {"teacher": longer, "student": longer, "baselines": {"sasrec": longer, "sasrec_text": longer}}
     assert (of(profile_of(tmp_path, **changed)) != tiny) == stopped
 
 
