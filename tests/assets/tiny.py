@@ -33,8 +33,8 @@ from assets.workspace.recipe import Recipe
 from models.backbone.sources import BackboneConfig, fit_backbone
 from models.backbone.text_sources import ItemTextSettings, fit_item_texts
 from models.baselines.sasrec import SASRecConfig, SASRecSettings, fit_sasrec
-from models.baselines.text_graph import TextGraphSettings
 from models.baselines.sasrec_text import fit_sasrec_text
+from models.baselines.text_graph import TextGraphSettings
 from models.files import file_digest
 from models.slmrec.distillation import DistillationConfig
 from models.slmrec.item_embeddings import fit_item_embeddings
