@@ -28,6 +28,10 @@ EDITS = {
     "SASRec": (SASREC, "dropout: float = 0.6", "dropout: float = 0.5"),
     "popularity": ("models/baselines/popularity.py", "scores_V[0] = -torch.inf", "scores_V[0] = 0"),
     "how the weights of neighbours are summed": ("models/baselines/item_to_item.py", "", "X = 1\n"),
+    "how successors are counted": ("models/baselines/successors.py", "", "X = 1\n"),
+    "how successors are spread over texts": ("models/baselines/text_graph.py", "", "X = 1\n"),
+    "how rankings are cross-fitted": ("models/slmrec/rankings.py", "", "X = 1\n"),
+    "what the narrow student learns from rankings": ("models/slmrec/narrow_student.py", "", "X = 1\n"),
     "the training loop": ("models/training/loop.py", "", "X = 1\n"),
     "the cross-entropy over the catalogue": ("models/losses/catalogue.py", "", "X = 1\n"),
     "the distillation terms": ("models/losses/distillation.py", "", "X = 1\n"),
@@ -90,6 +94,12 @@ print(json.dumps(changed))
 
 EVALUATIONS = ["evaluation.ranking", "evaluation.slices"]
 NOT_OURS = {"dagster", "mlflow"}
+OWN = {
+    "sasrec_text": {"sasrec_text", "sasrec"},
+    "narrow_student": {"sasrec"},
+    "teacher_rankings": {"text_graph", "successor_graph"},
+}
+"""Whose recommender is another's with more to read or to learn from, or asks others."""
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +153,7 @@ def closures(modules: dict[str, list[str]]) -> dict[str, set[str]]:
 def test_no_recipe_holds_another_recommender(modules: dict[str, list[str]]) -> None:
     recommenders = {f"models.baselines.{name}" for name in declared()}
     for name, closure in closures(modules).items():
-        own = {name, "sasrec"} if name == "sasrec_text" else {name}  # which is SASRec with more to read
+        own = OWN.get(name, {name})
         assert closure & recommenders == recommenders & {f"models.baselines.{one}" for one in own}
         assert ("models.slmrec.student" in closure) == (name in ("student", "online"))
 
@@ -158,6 +168,8 @@ def test_what_is_not_trained_by_steps_knows_nothing_of_training(modules: dict[st
         "item_text_embeddings",
         "item_embeddings",
         "teacher_states",
+        "text_graph",
+        "teacher_rankings",
     ):
         assert "models.training.loop" not in found[name], name
     assert found["popularity"] == {

@@ -27,6 +27,8 @@ from models.baselines import declared
 from models.baselines.sasrec import SASRecConfig, SASRecSettings
 from models.slmrec.distillation import DistillationConfig
 from models.slmrec.item_embeddings import fit_item_embeddings
+from models.slmrec.narrow_student import NarrowStudentSettings, fit_narrow_student
+from models.slmrec.rankings import fit_teacher_rankings
 from models.slmrec.recommender import PROMPT, LLMRecommenderConfig
 from models.slmrec.student import OnlineSettings, StudentSettings, fit_online, fit_student
 from models.slmrec.teacher import TeacherSettings, fit_teacher
@@ -147,6 +149,12 @@ def recipes(folder: Path) -> tuple[list[str], Recipes]:
         },
         "student": {"fit": fit_student, "settings": STUDENT, "inputs": judged},
         "online": {"fit": fit_online, "settings": online, "inputs": judged},
+        "teacher_rankings": {"fit": fit_teacher_rankings, "settings": tiny.RANKINGS, "inputs": rows, "writes": True},
+        "narrow_student": {
+            "fit": fit_narrow_student,
+            "settings": NarrowStudentSettings(replace(SASREC.model, items="ids_and_text"), TRAINING),
+            "inputs": judged,
+        },
     }
     stands_on = ("item_embeddings", "language_backbone")
     upstream: dict[str, tuple[str, ...]] = {
@@ -157,6 +165,8 @@ def recipes(folder: Path) -> tuple[list[str], Recipes]:
         "teacher_states": ("teacher",),
         "student": (*stands_on, "teacher", "teacher_states"),
         "online": stands_on,
+        "teacher_rankings": ("item_text_embeddings",),
+        "narrow_student": ("item_text_embeddings", "teacher_rankings"),
     }
 
     def recipe(name: str, checkpoints: Mapping[str, Checkpoint], seed: int) -> Recipe:

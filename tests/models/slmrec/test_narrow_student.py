@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from models.baselines.sasrec import SASRec, SASRecConfig, SASRecSettings, fit_sasrec
-from models.baselines.successor_graph import SuccessorGraphSettings
 from models.declaration import TrainingData
 from models.files import load_recommender, save_recommender
 from models.item_texts import save_item_texts
@@ -18,9 +17,9 @@ from models.losses.sampled import SampledSoftmax
 from models.sequences import Sequences
 from models.slmrec.kept_rankings import TeacherRankings
 from models.slmrec.narrow_student import NarrowStudentSettings, TaughtExamples, Teaching, fit_narrow_student
-from models.slmrec.rankings import RankingsOf, RankingsSettings, fit_teacher_rankings
 from models.training.config import TrainingConfig
 from models.training.course import Course
+from tests.models.recommenders import random_texts, with_rankings
 
 TINY = NarrowStudentSettings(
     SASRecConfig(d=16, layers=1, dropout=0.1, max_length=8, items="ids_and_text"),
@@ -37,14 +36,9 @@ def outputs(model: SASRec, items_BL: Tensor) -> Tensor:
 
 def data_of(sequences: Sequences, directory: Path) -> TrainingData:
     """With random texts, and what a successor graph says."""
-    texts_VT = torch.randn(N_ITEMS + 1, 5, generator=torch.Generator().manual_seed(0))
-    texts_VT[0] = 0
-    save_item_texts(texts_VT, directory / "texts")
-    upstream = {"item_text_embeddings": directory / "texts", "teacher_rankings": directory / "rankings"}
-    data = TrainingData(sequences, N_ITEMS, sequences, upstream)
-    settings = RankingsOf(RankingsSettings("successor_graph", folds=3, items=4), SuccessorGraphSettings(window=3))
-    fit_teacher_rankings(data, settings, Course(seed=3), directory / "rankings")
-    return data
+    save_item_texts(random_texts(N_ITEMS), directory / "texts")
+    upstream = {"item_text_embeddings": directory / "texts"}
+    return with_rankings(TrainingData(sequences, N_ITEMS, sequences, upstream), directory)
 
 
 def drawn() -> Sequences:
@@ -135,11 +129,11 @@ def test_with_weight_0_it_is_sasrec_with_text(tmp_path: Path, ring: Sequences) -
 def test_it_learns_what_the_teacher_says_where_no_target_does(tmp_path: Path, ring: Sequences) -> None:
     """Weight 1: the targets count for nothing. A teacher that always names item 5 is believed."""
     data = data_of(ring, tmp_path)
-    rankings = TeacherRankings.open(tmp_path / "rankings")
+    rankings = TeacherRankings.open(tmp_path / "teacher_rankings")
     items, shares = np.zeros_like(rankings.items), np.zeros_like(rankings.shares)
     items[:, 0], shares[:, 0] = 5, 1
     for name, array in (("items", items), ("shares", shares)):
-        np.save(tmp_path / "rankings" / f"{name}.npy", array)
+        np.save(tmp_path / "teacher_rankings" / f"{name}.npy", array)
     model = fit_narrow_student(data, replace(TINY, weight=1.0), Course(seed=0)).recommender
     assert isinstance(model, SASRec)
     assert model.score(Sequences.from_lists([[1, 2], [9], [11, 12]])).argmax(1).tolist() == [5, 5, 5]
