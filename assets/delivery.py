@@ -10,7 +10,7 @@ from assets.configuration.resources import DomainResource, ProfileResource
 from assets.registry import versions
 from assets.registry.champion import judge_champion
 from assets.registry.store import model_name, model_url
-from assets.results import SUBJECT, Results
+from assets.results import Results
 from assets.workspace import home as homes
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion
 from assets.workspace.presentation import OWNERS
@@ -44,13 +44,16 @@ def challenger(
     profile: ProfileResource,
     splits: Dataset,
     student: Checkpoint,
+    narrow_student: Checkpoint,
     main_results: Results,
 ) -> Decision:
-    """The student's registered version, aliased `challenger` if it was judged itself and beats popularity.
+    """The version of the student that the profile delivers: `challenger` if it was judged itself and beats popularity.
 
     Where the registry has a champion, it is judged on these splits too, whatever data it was trained on.
     """
-    domain, rules = domains.load(context.partition_key), profile.load(context.partition_key).evaluation
+    domain, chosen = domains.load(context.partition_key), profile.load(context.partition_key)
+    rules, delivered = chosen.evaluation, {"student": student, "narrow_student": narrow_student}
+    student = delivered[chosen.delivery.recommender]
     if main_results.data_version != splits.version:
         raise ValueError(
             f"main_results was measured on data version {main_results.data_version}, but the splits are now "
@@ -58,7 +61,7 @@ def challenger(
             f"domain {domain.name!r}."
         )
     evaluations = main_results.evaluations()
-    champion = judge_champion(model_name(domain.name, SUBJECT), CHAMPION, splits, domain, rules)
+    champion = judge_champion(model_name(domain.name, student.name), CHAMPION, splits, domain, rules)
     decision = decide(student, main_results, evaluations, champion, rules.seed)
     if decision.accepted:
         versions.set_alias(decision.model, CHALLENGER)
@@ -92,16 +95,16 @@ def decide(
     from evaluation.significance import compare, number
 
     if student.model is None:
-        raise ValueError(f"The student of domain {student.domain!r} is not registered: materialise student again.")
-    judged = results.judged[SUBJECT].identity
+        raise ValueError(f"The {student.name} of domain {student.domain!r} is not registered: materialise it again.")
+    judged = results.judged[student.name].identity
     same = judged == student.identity
     reasons = ["judged itself" if same else f"main_results judged {judged}, and this student is {student.identity}"]
     values = {
         name: evaluation.records[0].protocol.values(evaluation.ranks)[HEADLINE]
         for name, evaluation in {**evaluations, **({CHAMPION: champion} if champion else {})}.items()
-        if name in (SUBJECT, FLOOR, CHAMPION)
+        if name in (student.name, FLOOR, CHAMPION)
     }
-    ours, floor = values[SUBJECT], values[FLOOR]
+    ours, floor = values[student.name], values[FLOOR]
     assert ours is not None
     assert floor is not None
     reasons.append(f"NDCG@10 over the full catalogue {number(ours.mean())}, popularity {number(floor.mean())}")

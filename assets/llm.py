@@ -1,4 +1,7 @@
-"""The language-model recommenders: item embeddings from SASRec, the teacher (E4SRec), the student distilled from it."""
+"""The language-model recommenders: item embeddings from SASRec, the teacher (E4SRec), the student distilled from it.
+
+Beside them the narrow student, which reads a language model's vectors of the items' texts, and runs none.
+"""
 
 from dagster import AssetExecutionContext, asset
 from pydantic import BaseModel
@@ -39,12 +42,21 @@ class TeacherStates(BaseModel):
 
 @asset(group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records")
 def item_embeddings(
-    context: AssetExecutionContext, trainings: Trainings, splits: Dataset, sasrec: Checkpoint
+    context: AssetExecutionContext,
+    trainings: Trainings,
+    splits: Dataset,
+    sasrec: Checkpoint,
+    sasrec_text: Checkpoint,
 ) -> Checkpoint:
-    """SASRec's item table, frozen: what the prompt's item slots hold, and what the scores are taken with."""
+    """SASRec's item table, frozen: what the prompt's item slots hold, and what the scores are taken with.
+
+    The profile says whose it is: that of SASRec's own, or of the one that reads texts too.
+    """
     from models.slmrec.item_embeddings import fit_item_embeddings
 
-    return trainings.compute(context, fit_item_embeddings, None, TrainingRows(splits), {"sasrec": sasrec})
+    chosen = trainings.profile.load(context.partition_key).item_embeddings.table
+    upstream = {chosen: {"sasrec": sasrec, "sasrec_text": sasrec_text}[chosen]}
+    return trainings.compute(context, fit_item_embeddings, None, TrainingRows(splits), upstream)
 
 
 @asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, io_manager_key="records")
@@ -89,3 +101,32 @@ def student(
     settings = trainings.profile.load(context.partition_key).student
     upstream = teacher_states.upstream(teacher=settings.looks_at_teacher, states=settings.keeps_states)
     return trainings.train(context, STUDENT, splits, upstream)
+
+
+@asset(group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records")
+def teacher_rankings(
+    context: AssetExecutionContext, trainings: Trainings, splits: Dataset, item_text_embeddings: Checkpoint
+) -> Checkpoint:
+    """What a counting recommender ranks highest at every training position, counted without the user's own fold."""
+    from models.slmrec.rankings import RankingsOf, fit_teacher_rankings
+
+    profile = trainings.profile.load(context.partition_key)
+    rankings = profile.teacher_rankings
+    settings = RankingsOf(rankings, profile.settings_of(rankings.teacher))
+    upstream = {"item_text_embeddings": item_text_embeddings}
+    return trainings.compute(context, fit_teacher_rankings, settings, TrainingRows(splits), upstream)
+
+
+@asset(group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records")
+def narrow_student(
+    context: AssetExecutionContext,
+    trainings: Trainings,
+    splits: Dataset,
+    item_text_embeddings: Checkpoint,
+    teacher_rankings: Checkpoint,
+) -> Checkpoint:
+    """SASRec's architecture over ids and texts, distilled from the rankings (ours): as fast as SASRec to serve."""
+    from models.slmrec.narrow_student import NARROW_STUDENT
+
+    upstream = {"item_text_embeddings": item_text_embeddings, "teacher_rankings": teacher_rankings}
+    return trainings.train(context, NARROW_STUDENT, splits, upstream)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 GROUP = "results"
 SUBJECT = "student"
-RECOMMENDERS = [*(asset.key.to_user_string() for asset in BASELINES), "teacher", SUBJECT]
+RECOMMENDERS = [*(asset.key.to_user_string() for asset in BASELINES), "teacher", SUBJECT, "narrow_student"]
 
 
 class Judged(BaseModel):

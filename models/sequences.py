@@ -68,14 +68,20 @@ class Sequences:
         rows = np.where(rows < 0, rows + len(self), rows)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"row numbers must lie in 0..{len(self) - 1}")
-        return self._slices(self.offsets[rows], self.offsets[rows + 1])
+        return self.stretches(self.offsets[rows], self.offsets[rows + 1])
+
+    def stretches(self, starts: np.ndarray, ends: np.ndarray) -> Sequences:
+        """The rows `values[start:end]`, gathered without a Python loop; int64, one of each a row."""
+        offsets = _offsets_of(ends - starts)
+        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], ends - starts)
+        return Sequences(self.values[positions], offsets)
 
     def tail(self, length: int) -> Sequences:
         """The last `length` items of each row; shorter rows stay as they are."""
         if length < 0:
             raise ValueError(f"tail length must be 0 or more, not {length}.")
         ends = self.offsets[1:]
-        return self._slices(np.maximum(self.offsets[:-1], ends - length), ends)
+        return self.stretches(np.maximum(self.offsets[:-1], ends - length), ends)
 
     def append(self, items: np.ndarray) -> Sequences:
         """Each row with one more item at its end; `items` is int64 [B]."""
@@ -96,12 +102,6 @@ class Sequences:
         table_BL = np.full((len(self), longest if length is None else length), PADDING, dtype=np.int64)
         table_BL[np.arange(table_BL.shape[1]) < lengths[:, None]] = self.values
         return table_BL
-
-    def _slices(self, starts: np.ndarray, ends: np.ndarray) -> Sequences:
-        """The rows `values[start:end]`, gathered without a Python loop."""
-        offsets = _offsets_of(ends - starts)
-        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], ends - starts)
-        return Sequences(self.values[positions], offsets)
 
 
 def _offsets_of(lengths: np.ndarray) -> np.ndarray:

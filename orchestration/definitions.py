@@ -14,7 +14,7 @@ from dagster import (
     in_process_executor,
 )
 
-from assets import backbone, baselines, data, delivery, llm, results
+from assets import backbone, baselines, data, delivery, llm, results, texts
 from assets.configuration.domains import load_domains
 from assets.configuration.resources import domain_resource, profile_resource
 from assets.data_checks import DataChecks
@@ -39,11 +39,14 @@ ASSETS = [
     data.splits,
     data.dataset_statistics,
     backbone.language_backbone,
+    texts.item_text_embeddings,
     *baselines.ASSETS,
     llm.item_embeddings,
     llm.teacher,
     llm.teacher_states,
     llm.student,
+    llm.teacher_rankings,
+    llm.narrow_student,
     results.main_results,
     results.evaluation_report,
     delivery.challenger,

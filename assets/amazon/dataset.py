@@ -67,6 +67,12 @@ class Dataset(BaseModel):
         return digest.hexdigest()[:16]
 
     @property
+    def items_version(self) -> str:
+        """The same for the items' numbers alone, for what depends on nothing else of the splits."""
+        digest = hashlib.sha256("\n".join(self.item_ids).encode())
+        return f"items-{digest.hexdigest()[:16]}"
+
+    @property
     def n_items(self) -> int:
         """How many items there are, V; they are numbered 1 to V."""
         return self.items.height

@@ -25,12 +25,13 @@ def item_texts(metadata: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
         items: `item_id`, `asin`.
 
     Returns:
-        By item: `item_id` u32, `title`, `brand`, `category` list[str], `description` str (its parts joined), "" and
-        [] where unknown; and `text`, all of these a line each without the missing ones.
+        By item: `item_id` u32, `asin`, `title`, `brand`, `category` list[str], `description` str (its parts joined),
+        "" and [] where unknown; and `text`, all of these a line each without the missing ones.
     """
     described = items.join(metadata, on="asin", how="left", maintain_order="left").sort("item_id")
     described = described.select(
         pl.col("item_id").cast(pl.UInt32),
+        "asin",
         pl.col("title", "brand").fill_null(""),
         pl.col("category").fill_null([]),
         pl.col("description").list.join(" ").fill_null(""),

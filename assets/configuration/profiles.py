@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from assets.configuration.settings import explain, overlay, read_settings
 from models.backbone.sources import BackboneConfig
+from models.backbone.text_sources import ItemTextSettings
 from models.baselines import declared
+from models.slmrec.narrow_student import NarrowStudentSettings
+from models.slmrec.rankings import RankingsSettings
 from models.slmrec.student import StudentSettings
 from models.slmrec.teacher import TeacherSettings
 from models.training.config import TrainingConfig
@@ -62,6 +65,22 @@ class StudiesProfile(_Part):
         return self
 
 
+class ItemEmbeddingsProfile(_Part):
+    """What teacher and student know of the items."""
+
+    table: Literal["sasrec", "sasrec_text"] = Field(
+        default="sasrec", description="whose item table: SASRec's of the items' numbers (paper), or of their texts too"
+    )
+
+
+class DeliveryProfile(_Part):
+    """What is delivered."""
+
+    recommender: Literal["student", "narrow_student"] = Field(
+        default="student", description="whose version may become the challenger (ours)"
+    )
+
+
 def _block(settings: type) -> Any:
     """A baseline's block is optional if all of its settings have defaults."""
     try:
@@ -84,8 +103,13 @@ class Profile(_Part):
     seed: int = Field(default=0, ge=0)
     baselines: Baselines
     backbone: BackboneConfig
+    item_texts: ItemTextSettings = ItemTextSettings()
+    item_embeddings: ItemEmbeddingsProfile = ItemEmbeddingsProfile()
     teacher: TeacherSettings
     student: StudentSettings
+    teacher_rankings: RankingsSettings = RankingsSettings()
+    narrow_student: NarrowStudentSettings
+    delivery: DeliveryProfile = DeliveryProfile()
     validation: ValidationProfile = ValidationProfile()
     evaluation: EvaluationProfile = EvaluationProfile()
     studies: StudiesProfile = StudiesProfile()
@@ -94,7 +118,7 @@ class Profile(_Part):
         """The block of a declared recommender."""
         return (
             getattr(self, recommender)
-            if recommender in ("teacher", "student")
+            if recommender in ("teacher", "student", "narrow_student")
             else getattr(self.baselines, recommender)
         )
 
@@ -107,6 +131,12 @@ class Profile(_Part):
         if depth is not None and teacher > depth:
             raise ValueError(
                 f"the teacher wants {teacher} layers of a backbone of {depth}: lower one or raise the other"
+            )
+        context = self.backbone.context
+        if self.item_texts.source == "backbone" and context is not None and self.item_texts.tokens > context:
+            raise ValueError(
+                f"item_texts wants {self.item_texts.tokens} tokens of a text, and the backbone reads {context}: set "
+                f"its tokens to {context} or less"
             )
         deepest = max(self.studies.depths or (0,))
         if depth is not None and deepest > depth:

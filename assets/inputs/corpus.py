@@ -38,6 +38,11 @@ class Corpus:
         """The splits'."""
         return self.dataset.version
 
+    @property
+    def items_version(self) -> str:
+        """The items' own."""
+        return self.dataset.items_version
+
     def facts(self) -> Mapping[str, Any]:
         """The texts by their digests, and the prompt."""
         items = hashlib.sha256("\0".join(self.item_texts["text"]).encode()).hexdigest()
@@ -66,7 +71,7 @@ class GivenModel:
 
     path: Path | None
 
-    data_version = None
+    data_version = items_version = None
     prompt = ""
 
     def facts(self) -> Mapping[str, Any]:

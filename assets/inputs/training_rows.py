@@ -23,6 +23,11 @@ class TrainingRows:
         """The splits'."""
         return self.dataset.version
 
+    @property
+    def items_version(self) -> str:
+        """The items' own."""
+        return self.dataset.items_version
+
     def facts(self) -> Mapping[str, Any]:
         """Nothing besides the splits."""
         return {}

@@ -97,17 +97,22 @@ class Checkpoint(BaseModel):
             raise ValueError(f"{self.directory}: {', '.join(damaged)} is not the file that was written. {remedy}")
         return self.directory
 
-    def require_data(self, data_version: str | None) -> None:
+    def require_data(self, data_version: str | None, items_version: str | None = None) -> None:
         """Refuse to be read by what is made from other data: a student never learns from another split's teacher.
+
+        Args:
+            data_version: of the splits.
+            items_version: of the items' numbers alone, for a checkpoint that depends on nothing else of the splits.
 
         Raises:
             ValueError: names both versions and the remedy.
         """
         own = self.provenance.data_version
-        if own is not None and own != data_version:
+        if own not in (None, data_version, items_version):
+            now = items_version if own.startswith("items-") else data_version
             raise ValueError(
                 f"The {self.name} checkpoint of domain {self.domain!r} was made from data version {own}, but the "
-                f"splits are now {data_version}: materialise {self.name} again for domain {self.domain!r}."
+                f"splits are now {now}: materialise {self.name} again for domain {self.domain!r}."
             )
 
 

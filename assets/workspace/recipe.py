@@ -36,6 +36,10 @@ class Inputs(Protocol):
     def data_version(self) -> str | None:
         """The version of the splits; None where nothing of the domain's data is read."""
 
+    @property
+    def items_version(self) -> str | None:
+        """Of the items' numbers: the data version of what depends on nothing else of the splits."""
+
     def facts(self) -> Mapping[str, Any]:
         """All else that stands for the content, in JSON's types."""
 
@@ -76,7 +80,7 @@ class Recipe:
             ValueError: if a checkpoint that it would read was made from other splits.
         """
         for checkpoint in self.upstream.values():
-            checkpoint.require_data(self.inputs.data_version)
+            checkpoint.require_data(self.inputs.data_version, self.inputs.items_version)
         return Provenance(
             name=self.name,
             data_version=self.inputs.data_version,

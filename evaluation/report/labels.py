@@ -14,7 +14,15 @@ from evaluation.records import ResultRecord
 if TYPE_CHECKING:
     from models.declaration import Declaration
 
-TERM_LABELS = {"ce": "L_ce", "cos": "D_cos", "norm": "D_norm", "ms": "L_ms", "kl": "KL", "teacher_ce": "teacher's L_ce"}
+TERM_LABELS = {
+    "ce": "L_ce",
+    "cos": "D_cos",
+    "norm": "D_norm",
+    "ms": "L_ms",
+    "kl": "KL",
+    "teacher_ce": "teacher's L_ce",
+    "taught": "L_taught",
+}
 """The loss terms as the paper writes them; other terms keep their names."""
 
 NO_CURVE = {"step", "epoch", "seconds", "loss", "ndcg_at_10"}
@@ -25,10 +33,11 @@ NO_CURVE = {"step", "epoch", "seconds", "loss", "ndcg_at_10"}
 def declarations() -> "Mapping[str, Declaration]":
     """Name -> declaration of every recommender. They are imported here: they bring torch with them."""
     from models.baselines import declared
+    from models.slmrec.narrow_student import NARROW_STUDENT
     from models.slmrec.student import STUDENT
     from models.slmrec.teacher import TEACHER
 
-    return {**declared(), **{one.name: one for one in (TEACHER, STUDENT)}}
+    return {**declared(), **{one.name: one for one in (TEACHER, STUDENT, NARROW_STUDENT)}}
 
 
 def label(recommender: str) -> str:

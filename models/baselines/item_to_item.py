@@ -8,7 +8,7 @@ Letters: B users, T items of all histories together, V catalogue size, k weights
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 NUMBERS_AT_ONCE = 16_000_000
 """How many weights are written out while the largest are looked for: 64 MB; ours."""
+
+
+class RowsOfWeights(Protocol):
+    """A sparse matrix, or what computes rows of one."""
+
+    def __getitem__(self, rows: slice) -> csr_array:
+        """These rows."""
 
 
 class ItemToItem(Recommender):
@@ -46,11 +53,11 @@ class ItemToItem(Recommender):
         self.register_buffer("others", torch.zeros(n_items + 1, kept, dtype=torch.int32))
         self.register_buffer("weights", torch.zeros(n_items + 1, kept))
 
-    def keep_largest(self, weights_VV: csr_array) -> None:
+    def keep_largest(self, weights_VV: RowsOfWeights) -> None:
         """Take over the k largest of each row, as far as they are above 0; an item speaks not for itself.
 
         Args:
-            weights_VV: [V + 1, V + 1], from the row's item to the column's; row and column 0 are padding.
+            weights_VV: [V + 1, V + 1], from the row's item to the column's; row and column 0 are padding. Read by rows.
         """
         rows = max(1, NUMBERS_AT_ONCE // len(self.weights))
         for start in range(0, len(self.weights), rows):

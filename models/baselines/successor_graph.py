@@ -1,11 +1,12 @@
 """Successor graph: what was bought soon after the last items of the history.
 
-Belongs here: counting successors. Not here: how the counts are summed over a history (`item_to_item.py`).
+Belongs here: the weights of successors. Not here: how these are counted (`successors.py`), and how the weights are
+summed over a history (`item_to_item.py`).
 
-    w_ij = (number of times that i was bought)^-normalisation  sum over all i ... j in a sequence  decay^(distance - 1)
+    w_ij = (number of times that i was bought)^-normalisation  (c_ij + backward c_ji)
 
-where j comes at most `window` steps after i. Source: the sequential rules of Ludewig & Jannach (UMUAI 2018), a strong
-baseline there; they weight a successor by 1 / distance, and read the last item of a history alone.
+where c_ij counts how often j came soon after i. Source: the sequential rules of Ludewig & Jannach (UMUAI 2018), a
+strong baseline there; they weight a successor by 1 / distance, and read the last item of a history alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.baselines.item_to_item import ItemToItem
+from models.baselines.successors import count_successors
 from models.declaration import Declaration, Fitted, TrainingData
 from models.settings import check_range
 
@@ -30,6 +32,7 @@ class SuccessorGraphSettings:
     Attributes:
         window: the most steps from an item to a successor.
         decay: in (0, 1]: what a successor counts against one that comes a step sooner.
+        backward: in [0, 1]: what an item that came before counts against one that comes after; 0 in the source.
         normalisation: in [0, 1]: 1 counts an item's successors relative to its purchases, 0 in absolute numbers.
         last_items: how many items of a history are read.
         recency: in (0, 1]: what an item counts against the one after it in the history.
@@ -41,6 +44,7 @@ class SuccessorGraphSettings:
 
     window: int = 20
     decay: float = 0.8
+    backward: float = 0.0
     normalisation: float = 0.5
     last_items: int = 20
     recency: float = 0.5
@@ -49,26 +53,18 @@ class SuccessorGraphSettings:
     def __post_init__(self) -> None:
         check_range(self, "window last_items successors", least=1)
         check_range(self, "decay recency", above=0, most=1)
-        check_range(self, "normalisation", least=0, most=1)
+        check_range(self, "normalisation backward", least=0, most=1)
 
 
 def fit_successor_graph(data: TrainingData, settings: SuccessorGraphSettings, course: Course) -> Fitted:  # noqa: ARG001
     """Count all pairs, one distance after another; nothing is drawn. ValueError for an item outside 1..V."""
-    from scipy.sparse import coo_array
+    from scipy.sparse import diags_array
 
     recommender = ItemToItem(data.n_items, settings.successors, settings.recency, settings.last_items)
     recommender.check_histories(data.sequences)
-    items, user = data.sequences.values, np.repeat(np.arange(len(data.sequences)), data.sequences.lengths)
-    before, after, weights = [], [], []
-    for distance in range(1, settings.window + 1):
-        together = user[:-distance] == user[distance:]
-        before.append(items[:-distance][together])
-        after.append(items[distance:][together])
-        weights.append(np.full(int(together.sum()), settings.decay ** (distance - 1)))
-    bought_V = np.bincount(items, minlength=data.n_items + 1)
-    places = np.concatenate(before), np.concatenate(after)
-    shares = np.concatenate(weights) / bought_V[places[0]] ** settings.normalisation
-    recommender.keep_largest(coo_array((shares, places), shape=(data.n_items + 1,) * 2).tocsr())
+    counts_VV = count_successors(data.sequences, data.n_items, settings.window, settings.decay, settings.backward)
+    bought_V = np.bincount(data.sequences.values, minlength=data.n_items + 1).clip(1)
+    recommender.keep_largest(diags_array(bought_V**-settings.normalisation) @ counts_VV)
     return Fitted(recommender)
 
 

@@ -1,4 +1,5 @@
-"""Losses over the whole catalogue, without ever holding all its logits: softmax cross-entropy, and KL divergence.
+"""Losses over the whole catalogue, without ever holding all its logits: softmax cross-entropy, with one target a
+position or beside it a teacher's few best items, and KL divergence.
 
 Belongs here: what recommenders that score by a dot product share. Not here: which positions are targets, what the
 losses are added to (`slmrec/distillation.py`), and the estimate from a sample of the catalogue (`sampled.py`).
@@ -7,8 +8,8 @@ A dense cross-entropy writes N x V logits, their softmax and their gradient, eac
 CPU the page faults on them cost more than the arithmetic. Here rows go through one buffer in chunks, and since the
 gradient needs no more than the softmax that lies there already, it is made in the same pass (ours).
 
-Letters: N target positions, D width, E width of another model, V catalogue size + 1 (column 0 is padding), C rows of a
-chunk.
+Letters: N target positions, D width, E width of another model, V catalogue size + 1 (column 0 is padding), K items that
+a teacher names, C rows of a chunk.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Gradients = tuple[Tensor | None, ...]
-LOGITS_AT_ONCE = {"cpu": 4_000_000, "cuda": 64_000_000}
-"""How many logits a chunk holds where the caller does not say: about what stays in a CPU's last cache; ours."""
+LOGITS_AT_ONCE = {"cpu": 1_000_000, "cuda": 64_000_000}
+"""How many logits a chunk holds where the caller does not say: about what stays in the caches of a CPU core; ours."""
 
 
 def catalogue_cross_entropy(
@@ -52,6 +53,81 @@ def catalogue_cross_entropy(
         ValueError: if there is no target, or the widths differ.
     """
     check_targets(h_ND, item_table_VD, targets_N)
+
+    def of_chunk(logits_CV: Tensor, part: slice, total: torch.dtype) -> Tensor:
+        return loss_and_gradient(logits_CV, targets_N[part], total)
+
+    return _over_chunks(of_chunk, h_ND, item_table_VD, chunk, precision)
+
+
+def distilled_cross_entropy(
+    h_ND: Tensor,
+    item_table_VD: Tensor,
+    targets_N: Tensor,
+    items_NK: Tensor,
+    shares_NK: Tensor,
+    weight: float,
+    *,
+    chunk: int | None = None,
+    precision: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor]:
+    """Mean over n of the cross-entropy between a softened target and the softmax over the catalogue, in one pass.
+
+        - sum_v q'_nv log softmax_v(h_n . e_v),    q'_n = (1 - w) onehot(target_n) + w q_n
+
+    where q_n are the teacher's shares. A position of which the teacher says nothing (no share above 0) has w = 0.
+
+    Args:
+        h_ND, item_table_VD, targets_N, chunk, precision: as of `catalogue_cross_entropy`.
+        items_NK: integers, different items of 1..V-1 in each row; 0 fills a row up.
+        shares_NK: the teacher's probability of each; 0 fills a row up. Each row is scaled to the sum 1.
+        weight: w, in [0, 1].
+
+    Returns:
+        The loss, a scalar of the type of `h_ND`, differentiable once; and in it the mean cross-entropy of the targets
+        alone, for a curve, without a gradient.
+
+    Raises:
+        ValueError: if there is no target, the widths differ, or the teacher's rows are of other positions.
+    """
+    check_targets(h_ND, item_table_VD, targets_N)
+    if items_NK.shape != shares_NK.shape or len(items_NK) != len(h_ND):
+        raise ValueError(
+            f"{len(h_ND)} positions need as many rows of a teacher's items and shares, but these have the shapes "
+            f"{tuple(items_NK.shape)} and {tuple(shares_NK.shape)}."
+        )
+    plain_N = h_ND.new_empty(len(h_ND), dtype=torch.float32)
+
+    def of_chunk(logits_CV: Tensor, part: slice, total: torch.dtype) -> Tensor:
+        items_CK, shares_CK = items_NK[part].long(), shares_NK[part].to(total)
+        sums_C1 = shares_CK.sum(1, keepdim=True)
+        weight_C1 = torch.where(sums_C1 > 0, weight, 0.0).to(total)
+        shares_CK = weight_C1 * shares_CK / sums_C1.where(sums_C1 > 0, 1)
+        target_C1 = targets_N[part, None]
+        taught_CK = logits_CV.gather(1, items_CK).to(total).where(items_CK > 0, 0)  # padding's logit is -inf
+        target_logit_C = logits_CV.gather(1, target_C1)[:, 0].to(total)
+        ce_C = loss_and_gradient(logits_CV, target_C1[:, 0], total)
+        logits_CV.scatter_add_(1, target_C1, weight_C1.to(logits_CV.dtype))
+        logits_CV.scatter_add_(1, items_CK, -shares_CK.to(logits_CV.dtype))
+        plain_N[part] = ce_C.float()
+        return ce_C + weight_C1[:, 0] * target_logit_C - (shares_CK * taught_CK).sum(1)
+
+    loss = _over_chunks(of_chunk, h_ND, item_table_VD, chunk, precision)
+    return loss, plain_N.mean()
+
+
+def _over_chunks(
+    of_chunk: Callable[[Tensor, slice, torch.dtype], Tensor],
+    h_ND: Tensor,
+    item_table_VD: Tensor,
+    chunk: int | None,
+    precision: torch.dtype,
+) -> Tensor:
+    """The mean of a loss of the logits h_n . e_v.
+
+    `of_chunk` is given a chunk's logits, which rows these are, and the precision of sums. It returns the rows' losses,
+    and leaves the gradient of their sum in the logits' place.
+    """
     if h_ND.dtype == torch.float64:
         precision = torch.float64
     total = torch.float64 if precision == torch.float64 else torch.float32
@@ -59,17 +135,20 @@ def catalogue_cross_entropy(
 
     def compute(needed: Sequence[bool], h_ND: Tensor, item_table_VD: Tensor) -> tuple[Tensor, Gradients]:
         h, table = h_ND.to(precision), item_table_VD.to(precision)
+        table_DV = table.T.contiguous()  # a quarter faster to multiply with
         loss_N = h.new_empty(len(h), dtype=total)
         grad_h_ND = torch.empty_like(h_ND) if needed[0] else None
         grad_table_VD = torch.zeros_like(item_table_VD, dtype=total) if needed[1] else None
         buffer_CV = h.new_empty(min(rows, len(h)), len(table))
         for part in chunks_of(h, rows):
-            logits_CV = torch.mm(h[part], table.T, out=buffer_CV[: len(h[part])])
+            logits_CV = torch.mm(h[part], table_DV, out=buffer_CV[: len(h[part])])
             logits_CV[:, 0] = -torch.inf
-            loss_N[part] = loss_and_gradient(logits_CV, targets_N[part], total)
+            loss_N[part] = of_chunk(logits_CV, part, total)
             if grad_h_ND is not None:
                 grad_h_ND[part] = logits_CV @ table
-            if grad_table_VD is not None:
+            if grad_table_VD is not None and total == precision:
+                grad_table_VD.addmm_(logits_CV.T, h[part])
+            elif grad_table_VD is not None:
                 grad_table_VD += logits_CV.T @ h[part]
         return loss_N, (grad_h_ND, grad_table_VD)
 
@@ -158,7 +237,7 @@ def check_targets(h_ND: Tensor, item_table_VD: Tensor, targets_N: Tensor) -> Non
 
 def rows_at_once(h_ND: Tensor, columns: int) -> int:
     """How many rows of so many logits each make a chunk, on the device of `h_ND`."""
-    return max(16, LOGITS_AT_ONCE.get(h_ND.device.type, 4_000_000) // columns)
+    return max(32, LOGITS_AT_ONCE.get(h_ND.device.type, 1_000_000) // columns)
 
 
 def chunks_of(h_ND: Tensor, rows: int) -> list[slice]:

@@ -34,9 +34,10 @@ def load_item_embeddings(directory: Path) -> Tensor:
 
 
 def fit_item_embeddings(data: TrainingData, settings: None, course: Course, directory: Path) -> Fitted:  # noqa: ARG001
-    """Write SASRec's item table; `data.upstream` has the checkpoint `sasrec`."""
-    sasrec = load_recommender(data.upstream["sasrec"])
-    assert isinstance(sasrec, EmbeddingRecommender)
-    table_VD = sasrec.item_table().detach()
+    """Write a recommender's item table; its checkpoint is the one in `data.upstream`."""
+    (directory_of_it,) = data.upstream.values()
+    recommender = load_recommender(directory_of_it)
+    assert isinstance(recommender, EmbeddingRecommender)
+    table_VD = recommender.item_table().detach()
     save_item_embeddings(table_VD, directory)
     return Fitted(None, numbers=table_VD.numel())

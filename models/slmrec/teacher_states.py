@@ -13,11 +13,7 @@ width of the item embeddings, B rows of a batch.
 
 from __future__ import annotations
 
-import errno
 import logging
-import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,20 +22,19 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from models.declaration import Fitted, TrainingData
-from models.files import DISK_ERRORS, load_recommender, read_json, write_json
+from models.files import load_recommender, read_json, write_json
 from models.losses.distillation import block_ends
 from models.recommender import inference
+from models.slmrec.kept_rows import reserve, stretches
 from models.slmrec.recommender import LLMRecommender, NextItemExamples
 
 if TYPE_CHECKING:
     from models.training.course import Course
 
 STATES, USERS, FACTS = "states.npy", "users.npy", "states.json"
-BYTES_A_NUMBER = 2
 ROWS_AT_ONCE = 256
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -185,7 +180,12 @@ def write_teacher_states(
     positions = int(examples.targets_of_rows.sum())
     of_states = (positions, len(layers), teacher.architecture.hidden_size)
     of_users = (positions, teacher.item_table().shape[1])
-    states_NKH, users_ND = _reserved(directory, {STATES: of_states, USERS: of_users})
+    states_NKH, users_ND = reserve(
+        directory,
+        {STATES: (of_states, np.uint16), USERS: (of_users, np.uint16)},
+        what="The teacher's states",
+        remedy='set teacher_states to "live", which runs the teacher at each step instead',
+    )
     began, device = time.perf_counter(), teacher.item_table().device
     order = np.argsort(examples.lengths, kind="stable")  # rows of like length: hardly any padding
     with inference(teacher), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
@@ -223,34 +223,4 @@ def teacher_outputs(
 def _positions(examples: NextItemExamples, rows: np.ndarray) -> np.ndarray:
     """Places in the files of these rows' supervised positions, in the batch's order; int64 [N]."""
     counts = examples.targets_of_rows
-    starts, counts = (np.cumsum(counts) - counts)[rows], counts[rows]
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(starts, counts) + within
-
-
-def _reserved(directory: Path, shapes: dict[str, tuple[int, ...]]) -> list[np.memmap]:
-    """Arrays in files that have all their room: a disk that fills up can't take it away while they are mapped."""
-    needed = BYTES_A_NUMBER * sum(math.prod(shape) for shape in shapes.values())
-    directory.mkdir(parents=True, exist_ok=True)
-    free, arrays = shutil.disk_usage(directory).free, []
-    if free < needed:  # before all that is free is taken from others
-        raise _no_room(directory, needed, free, errno.ENOSPC)
-    try:
-        for name, shape in shapes.items():
-            arrays.append(open_memmap(directory / name, mode="w+", dtype=np.uint16, shape=shape))
-            if hasattr(os, "posix_fallocate"):  # macOS has none
-                with (directory / name).open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise _no_room(directory, needed, free, error.errno) from error
-    return arrays
-
-
-def _no_room(directory: Path, needed: int, free: int, reason: int) -> ValueError:
-    return ValueError(
-        f"The teacher's states need {needed / 2**30:.2f} GiB on the disk of {directory}, and {free / 2**30:.2f} GiB "
-        f'are free ({os.strerror(reason)}): make room, or set teacher_states to "live", which runs the teacher at each '
-        "step instead."
-    )
+    return stretches((np.cumsum(counts) - counts)[rows], counts[rows])

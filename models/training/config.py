@@ -50,10 +50,11 @@ class TrainingConfig:
         epochs: passes over the examples; fractions allowed. Exactly one of `epochs` and `max_steps` is given.
         max_steps: optimiser steps.
         batch_size: rows a step, those of all processes together.
+        batches: `like_length` puts rows of like length together, so that padding is rare; `random` any rows.
         warmup_steps: w: step s of these has the share s / w of the peak.
         schedule: what follows the warm-up: `constant`, or `cosine` down to 0 at the last planned step.
         weight_decay: decoupled; not applied to biases and norms.
-        clip: largest norm of the whole gradient.
+        clip: largest norm of the whole gradient; None never clips.
         evaluate_every: validation's rhythm, counted in `evaluate_in`; the last step is always validated.
         evaluate_in: `epochs` (fractions allowed) or `steps`.
         patience: stop after this many validations in a row without a new best; None never stops early.
@@ -71,10 +72,11 @@ class TrainingConfig:
     epochs: float | None = None
     max_steps: int | None = None
     batch_size: int = 256
+    batches: Literal["like_length", "random"] = "like_length"
     warmup_steps: int = 0
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 0.0
-    clip: float = 1.0
+    clip: float | None = 1.0
     evaluate_every: float = 1.0
     evaluate_in: Literal["epochs", "steps"] = "epochs"
     patience: int | None = None

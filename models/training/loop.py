@@ -61,7 +61,8 @@ class Loop(Trainer):
         processes: Processes,
         states: StateDirectory | None,
     ) -> None:
-        batches = _Batches(examples, BucketedBatches(examples.lengths, config.batch_size, arguments.seed), processes)
+        lengths = examples.lengths if config.batches == "like_length" else np.zeros(len(examples), dtype=np.int64)
+        batches = _Batches(examples, BucketedBatches(lengths, config.batch_size, arguments.seed), processes)
         super().__init__(model, arguments, train_dataset=batches.dataset, callbacks=callbacks)
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False

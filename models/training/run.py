@@ -138,7 +138,7 @@ def _arguments(config: TrainingConfig, steps: int, seed: int, directory: str, st
         max_steps=steps,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        max_grad_norm=config.clip,
+        max_grad_norm=config.clip or 0.0,  # 0 never clips
         adam_beta1=0.9,
         adam_beta2=0.999,
         adam_epsilon=1e-8,

@@ -45,7 +45,7 @@ def _store(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_chain(_store, tmp_path_factory):
     """The chain up to its main results, run once on the tiny domain (`tiny.Chain`). Not to be changed."""
-    from assets import backbone, baselines, llm
+    from assets import backbone, baselines, llm, texts
     from assets.results import main_results
     from tests.assets import tiny
 
@@ -53,7 +53,8 @@ def tiny_chain(_store, tmp_path_factory):
     tiny.write_settings(folder)
     given = tiny.made_by_hand(folder, rows)
     learning = [llm.item_embeddings, llm.teacher, llm.teacher_states, llm.student]
-    wanted = [backbone.language_backbone, *baselines.ASSETS, *learning, main_results]
+    learning += [llm.teacher_rankings, llm.narrow_student]
+    wanted = [backbone.language_backbone, texts.item_text_embeddings, *baselines.ASSETS, *learning, main_results]
     with pytest.MonkeyPatch.context() as patch, tiny.watched() as seen:
         patch.setenv("SLMREC_HOME", str(folder / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", store)
@@ -107,8 +108,10 @@ def chain(_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """Of the domain `chained`, in the session's home; for tests that use `tracked_home` too."""
     import polars as pl
 
-    from assets import backbone, baselines, llm
+    from assets import backbone, baselines, llm, texts
+    from assets.amazon.reading.metadata import METADATA_SCHEMA
     from assets.amazon.reading.raw_files import NO_FILE
+    from assets.amazon.text import item_texts
     from assets.data import ItemTexts
     from assets.results import RECOMMENDERS
     from tests.assets.registry.tiny import random_purchases, wired
@@ -120,14 +123,18 @@ def chain(_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
         patch.setenv("SLMREC_HOME", str(_store))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         place = wired(folder, "chained", random_purchases(), f"{{source: local, path: {local}}}")
-        texts = pl.DataFrame({"item_id": [1], "text": ["?"]})  # which a backbone that is given doesn't read
+        told = [(item, f"the thing {item}", "", [], []) for item in place.dataset.item_ids]
+        words = item_texts(pl.DataFrame(told, METADATA_SCHEMA, orient="row"), place.dataset.items)
         result = place.materialise(
             *baselines.ASSETS,
             backbone.language_backbone,
+            texts.item_text_embeddings,
             llm.item_embeddings,
             llm.teacher,
             llm.teacher_states,
             llm.student,
-            given={"splits": place.dataset, "raw_reviews": NO_FILE, "item_texts": ItemTexts(texts=texts, raw=NO_FILE)},
+            llm.teacher_rankings,
+            llm.narrow_student,
+            given={"splits": place.dataset, "raw_reviews": NO_FILE, "item_texts": ItemTexts(texts=words, raw=NO_FILE)},
         )
     return Chain(place, result, {name: result.output_for_node(name) for name in RECOMMENDERS})

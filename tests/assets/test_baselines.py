@@ -17,6 +17,7 @@ from models.baselines import declared
 from models.baselines.item_knn import ItemKNNSettings, fit_item_knn
 from models.baselines.popularity import PopularitySettings, fit_popularity
 from models.baselines.successor_graph import SuccessorGraphSettings, fit_successor_graph
+from models.baselines.text_graph import TextGraphSettings, fit_text_graph
 from tests.assets.tiny import (
     DOMAIN,
     ITEMS,
@@ -37,6 +38,7 @@ COUNTED = {
     "popularity": (fit_popularity, PopularitySettings()),
     "item_knn": (fit_item_knn, ItemKNNSettings()),
     "successor_graph": (fit_successor_graph, SuccessorGraphSettings()),
+    "text_graph": (fit_text_graph, TextGraphSettings()),
 }
 """Name → fit and settings; the tiny profile leaves their blocks out."""
 NAMES = ["sasrec", *COUNTED]
@@ -50,18 +52,20 @@ def test_there_is_an_asset_for_each_module_that_declares_a_recommender() -> None
         asset.key.to_user_string(): {key.to_user_string() for key in asset.keys_by_input_name.values()}
         for asset in ASSETS
     }
-    assert read == {name: {"splits"} for name in modules}
+    assert read == {name: {"splits", *declared()[name].upstream} for name in modules}
     assert set(NAMES) <= modules
 
 
-def test_sasrec_is_made_by_its_recipe_and_by_nothing_else(tiny_chain: Chain) -> None:
-    assert identifying(tiny_chain.checkpoints["sasrec"]) == would_be(tiny_chain.expected()["sasrec"])
+@pytest.mark.parametrize("name", ["sasrec", "sasrec_text"])
+def test_sasrec_is_made_by_its_recipe_and_by_nothing_else(tiny_chain: Chain, name: str) -> None:
+    assert identifying(tiny_chain.checkpoints[name]) == would_be(tiny_chain.expected()[name])
 
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_what_is_counted_is_stopped_by_no_validation_and_depends_on_none(tiny_chain: Chain, name: str) -> None:
     fit, settings = COUNTED[name]
-    recipe = Recipe(name, fit, settings, SEED, TrainingRows(tiny_chain.dataset))
+    read = {one: tiny_chain.checkpoints[one] for one in declared()[name].upstream}
+    recipe = Recipe(name, fit, settings, SEED, TrainingRows(tiny_chain.dataset), read)
     assert identifying(tiny_chain.checkpoints[name]) == would_be(recipe)
     assert tiny_chain.followed[name].inputs.validate() is None
 
@@ -86,8 +90,11 @@ def test_training_rows_alone_are_read(tiny_chain: Chain, name: str) -> None:
 )
 def test_a_setting_makes_those_again_that_depend_on_it(tiny_chain: Chain, overrides: dict, changed: set[str]) -> None:
     profile = load_profile(tiny_chain.folder / "tiny.yaml", DOMAIN, overrides)
-    recipes = {name: recommender_recipe(one, tiny_chain.dataset, profile, {}) for name, one in declared().items()}
     made = tiny_chain.checkpoints
+    read = {name: {given: made[given] for given in one.upstream} for name, one in declared().items()}
+    recipes = {
+        name: recommender_recipe(one, tiny_chain.dataset, profile, read[name]) for name, one in declared().items()
+    }
     assert {name for name in NAMES if recipes[name].provenance().identity != made[name].identity} == changed
 
 

@@ -7,13 +7,22 @@ from typing import Any
 import pytest
 import torch
 
-from assets.llm import TeacherStates, item_embeddings, student, teacher, teacher_states
+from assets.llm import (
+    TeacherStates,
+    item_embeddings,
+    narrow_student,
+    student,
+    teacher,
+    teacher_rankings,
+    teacher_states,
+)
 from assets.registry.store import connect
 from assets.workspace.checkpoints import Checkpoint
 from models.files import load_recommender
 from models.recommender import Recommender
 from models.sequences import Sequences
 from models.slmrec.item_embeddings import load_item_embeddings
+from models.slmrec.kept_rankings import TeacherRankings
 from models.slmrec.teacher_states import TeacherStates as States
 from tests.assets.tiny import ITEMS, Chain, bought, dataset_of, held_in, identifying, materialise, watched, would_be
 
@@ -25,13 +34,16 @@ NOT_FOLLOWING = {"distillation": {"lambda_cos": 0, "lambda_norm": 0, "layers": "
 ON_BACKBONE = {"item_embeddings", "language_backbone"}
 
 
-@pytest.mark.parametrize("name", ["item_embeddings", "teacher", "teacher_states", "student"])
+NAMES = ["item_embeddings", "teacher", "teacher_states", "student", "teacher_rankings", "narrow_student"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_each_is_made_by_its_recipe_and_by_nothing_else(tiny_chain: Chain, name: str) -> None:
     """Fit, settings, seed, validation and upstream are the profile's and the chain's own."""
     assert identifying(tiny_chain.checkpoints[name]) == would_be(tiny_chain.expected()[name])
 
 
-@pytest.mark.parametrize("name", ["item_embeddings", "teacher", "teacher_states", "student"])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_learnt_from_are_training_rows_alone(tiny_chain: Chain, name: str) -> None:
     data = tiny_chain.followed[name].inputs.load({})
     assert lists(data.sequences) == held_in(tiny_chain.rows)
@@ -39,7 +51,7 @@ def test_what_is_learnt_from_are_training_rows_alone(tiny_chain: Chain, name: st
     assert data.n_items == ITEMS
 
 
-@pytest.mark.parametrize("name", ["teacher", "student"])
+@pytest.mark.parametrize("name", ["teacher", "student", "narrow_student"])
 def test_trainings_are_validated_on_drawn_validation_users(tiny_chain: Chain, name: str) -> None:
     """Each one's target is the item before the last; a recommender that knows it is perfect."""
     known = {tuple(row[:-2]): row[-2] for row in tiny_chain.rows}
@@ -57,6 +69,16 @@ def test_item_embeddings_are_sasrecs_item_table(tiny_chain: Chain) -> None:
     assert torch.equal(load_item_embeddings(made.directory), sasrec.item_table())
     assert made.training().parameters == (ITEMS + 1) * 8
     assert made.upstream_seconds() == {"sasrec": tiny_chain.checkpoints["sasrec"].seconds}
+
+
+def test_the_profile_chooses_whose_item_table_it_is(tiny_chain: Chain, own_home: Path) -> None:
+    """Of the one that isn't chosen nothing is read: it may be gone."""
+    made = tiny_chain.checkpoints
+    for name, other in (("sasrec", "sasrec_text"), ("sasrec_text", "sasrec")):
+        given = {**tiny_chain.values, other: made[other].model_copy(update={"directory": own_home / "nowhere"})}
+        table = materialise(item_embeddings, given, tiny_chain.folder, {"item_embeddings": {"table": name}})
+        assert table.provenance.upstream == {name: made[name].identity}
+        assert torch.equal(load_item_embeddings(table.directory), load_recommender(made[name].directory).item_table())
 
 
 def test_the_states_of_every_training_position_are_kept_once(tiny_chain: Chain) -> None:
@@ -155,7 +177,15 @@ def test_a_student_never_learns_from_another_splits_teacher(tiny_chain: Chain, o
 
 
 @pytest.mark.parametrize(
-    ("wanted", "read"), [(item_embeddings, "sasrec"), (teacher, "item_embeddings"), (teacher_states, "teacher")]
+    ("wanted", "read"),
+    [
+        (item_embeddings, "sasrec"),
+        (teacher, "item_embeddings"),
+        (teacher_states, "teacher"),
+        (teacher_rankings, "item_text_embeddings"),
+        (narrow_student, "item_text_embeddings"),
+        (narrow_student, "teacher_rankings"),
+    ],
 )
 def test_another_checkpoints_files_under_the_promised_directory_are_refused(
     tiny_chain: Chain, own_home: Path, wanted: Any, read: str
@@ -175,6 +205,70 @@ def test_the_states_of_another_teacher_are_refused_too(tiny_chain: Chain, own_ho
     swapped = promised.model_copy(update={"kept": promised.kept.model_copy(update={"directory": other.directory})})
     with pytest.raises(ValueError, match=rf"{promised.kept.identity}, but holds .* Materialise teacher_states again"):
         materialise(student, {**tiny_chain.values, "teacher_states": swapped}, tiny_chain.folder)
+
+
+def test_the_rankings_of_every_training_position_are_kept(tiny_chain: Chain) -> None:
+    """A position is an item of a training row but its first; nothing that was bought before it is named."""
+    rows = [(row[:end], row[end]) for row in held_in(tiny_chain.rows) for end in range(1, len(row))]
+    kept = TeacherRankings.open(tiny_chain.checkpoints["teacher_rankings"].directory)
+    assert kept.items.shape == (len(rows), 4)
+    assert all(not set(items.tolist()) & set(history) for items, (history, _) in zip(kept.items, rows, strict=True))
+    assert (kept.items > 0).any(1).mean() > 0.9
+
+
+def test_other_rankings_are_kept_for_another_rule_teacher_or_seed_and_for_nothing_else(
+    tiny_chain: Chain, own_home: Path
+) -> None:
+    def kept(**overrides: Any) -> str:
+        return materialise(teacher_rankings, tiny_chain.values, tiny_chain.folder, overrides).identity
+
+    first = tiny_chain.checkpoints["teacher_rankings"].identity
+    others = [
+        kept(teacher_rankings={"folds": 2}),
+        kept(teacher_rankings={"items": 3}),
+        kept(teacher_rankings={"teacher": "successor_graph"}),
+        kept(baselines={"text_graph": {"recency": 0.3}}),
+        kept(seed=8),
+    ]
+    assert len({first, *others}) == 6
+    assert {first} == {
+        kept(narrow_student={"weight": 0.4}),
+        kept(validation={"seed": 6}),
+        kept(baselines={"successor_graph": {"recency": 0.3}}),
+    }
+
+
+def test_a_narrow_student_is_of_its_own_block_seed_validation_and_rankings(tiny_chain: Chain, own_home: Path) -> None:
+    def made(**overrides: Any) -> Checkpoint:
+        return materialise(narrow_student, {**tiny_chain.values}, tiny_chain.folder, overrides)
+
+    first = tiny_chain.checkpoints["narrow_student"]
+    assert made(student={"training": {"learning_rate": 0.5}}).identity == first.identity
+    other_rankings = materialise(
+        teacher_rankings, tiny_chain.values, tiny_chain.folder, {"teacher_rankings": {"items": 3}}
+    )
+    given = {**tiny_chain.values, "teacher_rankings": other_rankings}
+    others = [
+        made(narrow_student={"weight": 0.4}),
+        made(validation={"seed": 6}),
+        made(seed=8),
+        materialise(narrow_student, given, tiny_chain.folder),
+    ]
+    assert len({first.identity, *(other.identity for other in others)}) == 5
+    assert set(first.upstream_seconds()) == {"item_text_embeddings", "language_backbone", "teacher_rankings"}
+    assert first.training().stages["training"].curve[-1].keys() >= {"ce", "taught"}
+    assert (
+        connect(tiny_chain.store)
+        .get_model_version(first.model.name, first.model.version)
+        .name.endswith("-tiny-narrow_student")
+    )
+
+
+def test_a_narrow_student_never_learns_from_another_splits_rankings(tiny_chain: Chain, own_home: Path) -> None:
+    other = dataset_of(bought(seed=1))
+    for wanted in (teacher_rankings, narrow_student):
+        with pytest.raises(ValueError, match=r"materialise .* again for domain 'tiny'"):
+            materialise(wanted, {**tiny_chain.values, "splits": other}, tiny_chain.folder)
 
 
 class Knowing(Recommender):

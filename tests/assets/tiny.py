@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,27 @@ from pydantic import BaseModel
 from transformers import TrainerCallback
 
 from assets.amazon.dataset import Dataset
+from assets.amazon.reading.metadata import METADATA_SCHEMA
 from assets.amazon.reading.raw_files import RawFile
 from assets.amazon.splits import leave_one_out
+from assets.amazon.text import item_texts as join_texts
 from assets.data import DatasetStatistics, ItemTexts
 from assets.inputs.corpus import Corpus
+from assets.inputs.described_items import DescribedItems
 from assets.inputs.training_rows import TrainingRows
 from assets.inputs.validated_rows import ValidatedRows
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.recipe import Recipe
 from models.backbone.sources import BackboneConfig, fit_backbone
+from models.backbone.text_sources import ItemTextSettings, fit_item_texts
 from models.baselines.sasrec import SASRecConfig, SASRecSettings, fit_sasrec
+from models.baselines.sasrec_text import fit_sasrec_text
+from models.baselines.text_graph import TextGraphSettings
 from models.files import file_digest
 from models.slmrec.distillation import DistillationConfig
 from models.slmrec.item_embeddings import fit_item_embeddings
+from models.slmrec.narrow_student import NarrowStudentSettings, fit_narrow_student
+from models.slmrec.rankings import RankingsOf, RankingsSettings, fit_teacher_rankings
 from models.slmrec.recommender import PROMPT, LLMRecommenderConfig
 from models.slmrec.student import StudentSettings, fit_student
 from models.slmrec.teacher import TeacherSettings, fit_teacher
@@ -52,6 +60,9 @@ baselines:
   sasrec:
     model: {d: 8, layers: 1}
     training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
+  sasrec_text:
+    model: {d: 8, layers: 1, items: ids_and_text}
+    training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
   bsarec:
     model: {d: 8, layers: 1}
     training: {learning_rate: 0.01, max_steps: 2}
@@ -64,6 +75,7 @@ backbone:
   vocabulary: 400
   context: 256
   training: {learning_rate: 0.1, max_steps: 10, batch_size: 4}
+item_texts: {source: backbone, tokens: 32, standardise: whitened}
 teacher:
   model: {layers: 4, objective: all_positions, max_items: 6}
   training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
@@ -71,6 +83,11 @@ student:
   model: {layers: 2, objective: all_positions, max_items: 6}
   distillation: {blocks: 2, lambda_cos: 2.0, lambda_norm: 0.3, lambda_ms: 0.5}
   training: {learning_rate: 0.01, max_steps: 4, batch_size: 32, evaluate_every: 2, evaluate_in: steps}
+teacher_rankings: {folds: 3, items: 4}
+narrow_student:
+  model: {d: 8, layers: 1, items: ids_and_text}
+  training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
+  weight: 0.3
 validation: {users: 15, seed: 5}
 evaluation: {candidates: 3, seed: 11}
 studies: {seeds: [7, 8], depths: [1, 4], lambda_kl: 1.5}
@@ -87,9 +104,11 @@ BACKBONE = BackboneConfig(
     context=256,
     training=TrainingConfig(learning_rate=0.1, max_steps=10, batch_size=4),
 )
+TEXTS = ItemTextSettings("backbone", tokens=32, standardise="whitened")
 SASREC = SASRecSettings(
     model=SASRecConfig(d=8, layers=1), training=TrainingConfig(learning_rate=0.01, max_steps=4, batch_size=32)
 )
+SASREC_TEXT = replace(SASREC, model=SASRecConfig(d=8, layers=1, items="ids_and_text"))
 TEACHER = TeacherSettings(
     model=LLMRecommenderConfig(layers=4, objective="all_positions", max_items=6),
     training=TrainingConfig(learning_rate=0.01, max_steps=4, batch_size=32),
@@ -98,6 +117,12 @@ STUDENT = StudentSettings(
     model=LLMRecommenderConfig(layers=2, objective="all_positions", max_items=6),
     distillation=DistillationConfig(blocks=2, lambda_cos=2.0, lambda_norm=0.3, lambda_ms=0.5),
     training=TrainingConfig(learning_rate=0.01, max_steps=4, batch_size=32, evaluate_every=2.0, evaluate_in="steps"),
+)
+RANKINGS = RankingsOf(RankingsSettings("text_graph", folds=3, items=4), TextGraphSettings())
+NARROW_STUDENT = NarrowStudentSettings(
+    model=SASRecConfig(d=8, layers=1, items="ids_and_text"),
+    training=TrainingConfig(learning_rate=0.01, max_steps=4, batch_size=32),
+    weight=0.3,
 )
 STATISTICS = {
     "history_length_histogram": {"5": 4, "6": 2},
@@ -157,8 +182,19 @@ def write_reviews(path: Path, rows: list[list[int]]) -> RawFile:
 
 
 def item_texts(word: str = "thing") -> ItemTexts:
-    """A line an item."""
-    texts = pl.DataFrame({"item_id": range(1, ITEMS + 1), "text": [f"{word} {item}" for item in range(1, ITEMS + 1)]})
+    """A line an item, its title."""
+    numbers = range(1, ITEMS + 1)
+    metadata = pl.DataFrame(
+        {
+            "asin": [f"B{item:03}" for item in numbers],
+            "title": [f"{word} {item}" for item in numbers],
+            "brand": [""] * ITEMS,
+            "category": [[]] * ITEMS,
+            "description": [[]] * ITEMS,
+        },
+        schema=METADATA_SCHEMA,
+    )
+    texts = join_texts(metadata, metadata.select("asin", item_id=pl.int_range(1, ITEMS + 1)))
     raw = RawFile(part="metadata", path=None, bytes=0, sha256="", origin="tests", synthetic=True)
     return ItemTexts(texts=texts, raw=raw)
 
@@ -298,17 +334,25 @@ class Chain:
         made, dataset = self.checkpoints, self.dataset
         validated, plain = ValidatedRows(dataset, 15, 5), TrainingRows(dataset)
         corpus = Corpus(self.values["raw_reviews"], self.values["item_texts"].texts, dataset, PROMPT)
+        described = DescribedItems(self.values["item_texts"].texts, dataset, reads_backbone=True)
+        backbone = {"language_backbone": made["language_backbone"]}
+        texts = {"item_text_embeddings": made["item_text_embeddings"]}
         upstream = {name: made[name] for name in ("item_embeddings", "language_backbone")}
         taught = {**upstream, "teacher": made["teacher"], "teacher_states": made["teacher_states"]}
         of_teacher = {"teacher": made["teacher"]}
+        ranked = {**texts, "teacher_rankings": made["teacher_rankings"]}
         states = StatesSettings(2, "normed", "float32")
         recipes = [
             Recipe("language_backbone", fit_backbone, BACKBONE, SEED, corpus, {}, writes=True),
+            Recipe("item_text_embeddings", fit_item_texts, TEXTS, SEED, described, backbone, writes=True),
             Recipe("sasrec", fit_sasrec, SASREC, SEED, validated),
+            Recipe("sasrec_text", fit_sasrec_text, SASREC_TEXT, SEED, validated, texts),
             Recipe("item_embeddings", fit_item_embeddings, None, SEED, plain, {"sasrec": made["sasrec"]}, writes=True),
             Recipe("teacher", fit_teacher, TEACHER, SEED, validated, upstream),
             Recipe("teacher_states", fit_teacher_states, states, SEED, plain, of_teacher, writes=True),
             Recipe("student", fit_student, STUDENT, SEED, validated, taught),
+            Recipe("teacher_rankings", fit_teacher_rankings, RANKINGS, SEED, plain, texts, writes=True),
+            Recipe("narrow_student", fit_narrow_student, NARROW_STUDENT, SEED, validated, ranked),
         ]
         return {recipe.name: recipe for recipe in recipes}
 

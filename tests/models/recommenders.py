@@ -18,11 +18,14 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from models.backbone.lora import LoraSettings
 from models.backbone.sources import BackboneConfig, build_backbone
+from models.baselines.successor_graph import SuccessorGraphSettings
 from models.declaration import TrainingData
 from models.files import save_recommender
+from models.item_texts import save_item_texts
 from models.recommender import Recommender, inference
 from models.sequences import Sequences
 from models.slmrec.item_embeddings import save_item_embeddings
+from models.slmrec.rankings import RankingsOf, RankingsSettings, fit_teacher_rankings
 from models.slmrec.recommender import PROMPT, LLMRecommender, LLMRecommenderConfig, NextItemExamples
 from models.slmrec.teacher_states import write_teacher_states
 from models.training.course import Course
@@ -48,11 +51,21 @@ def random_items(n_items: int = N_ITEMS, width: int = ITEM_WIDTH) -> Tensor:
     return table
 
 
+def random_texts(n_items: int = N_ITEMS, width: int = 5) -> Tensor:
+    """Of mean squared length 1, as `item_text_embeddings` has them."""
+    texts = torch.randn(n_items + 1, width, generator=torch.Generator().manual_seed(2))
+    texts[0] = 0
+    return texts / texts[1:].square().sum(1).mean().sqrt()
+
+
 def training_data(directory: Path, sequences: Sequences, n_items: int, *, width: int = 16) -> TrainingData:
-    """What a teacher is fitted from: a random backbone of four layers, random item embeddings."""
+    """What recommenders are fitted from: a random backbone of four layers, random item embeddings and texts."""
     backbone, items = random_backbone(directory / "backbone", width=width), directory / "item_embeddings"
     save_item_embeddings(random_items(n_items, width=8), items)
-    return TrainingData(sequences, n_items, sequences, {"language_backbone": backbone, "item_embeddings": items})
+    texts = directory / "item_text_embeddings"
+    save_item_texts(random_texts(n_items), texts)
+    upstream = {"language_backbone": backbone, "item_embeddings": items, "item_text_embeddings": texts}
+    return TrainingData(sequences, n_items, sequences, upstream)
 
 
 def with_teacher(
@@ -66,6 +79,13 @@ def with_teacher(
         write_teacher_states(teacher, examples, layers, directory / "teacher_states", **kept)
     upstream = {name: directory / name for name in ("teacher", "teacher_states")}
     return replace(data, upstream={**data.upstream, **upstream})
+
+
+def with_rankings(data: TrainingData, directory: Path) -> TrainingData:
+    """The same with what a successor graph says of every training position."""
+    settings = RankingsOf(RankingsSettings("successor_graph", folds=3, items=4), SuccessorGraphSettings(window=3))
+    fit_teacher_rankings(data, settings, Course(seed=3), directory / "teacher_rankings")
+    return replace(data, upstream={**data.upstream, "teacher_rankings": directory / "teacher_rankings"})
 
 
 def recommender_on(backbone: Path, *, moved: bool = True, **change: object) -> LLMRecommender:

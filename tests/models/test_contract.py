@@ -29,13 +29,14 @@ from models.declaration import Fitted, TrainingData
 from models.files import load_recommender, save_recommender
 from models.recommender import EmbeddingRecommender, Recommender, recommend
 from models.sequences import Sequences
+from models.slmrec.narrow_student import NARROW_STUDENT
 from models.slmrec.student import STUDENT
 from models.slmrec.teacher import TEACHER
 from models.training.course import Course
-from tests.models.recommenders import accuracy, training_data, with_teacher
+from tests.models.recommenders import accuracy, training_data, with_rankings, with_teacher
 
 N_ITEMS = 12
-DECLARED = {**declared(), TEACHER.name: TEACHER, STUDENT.name: STUDENT}
+DECLARED = {**declared(), **{one.name: one for one in (TEACHER, STUDENT, NARROW_STUDENT)}}
 HISTORIES = Sequences.from_lists([[3], [4, 5, 6], [12, 1], [9, 3, 9, 7, 1], [2, 3]])
 
 every = pytest.mark.parametrize("name", DECLARED)
@@ -55,12 +56,12 @@ def of_test_module(name: str, wanted: str) -> Any:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, ring: Sequences) -> TrainingData:
-    """The ring, with everything upstream: random item embeddings and backbone, a trained teacher and its states."""
+    """The ring, with everything upstream: random item embeddings and backbone, a trained teacher and its states, rankings."""
     directory = tmp_path_factory.mktemp("contract")
     data = training_data(directory, ring.take(np.arange(len(ring))), N_ITEMS)
     data.sequences.values.setflags(write=False)  # a fit leaves the data as they are
     teacher: Any = TEACHER.fit(data, of_test_module("teacher", "TINY"), Course(seed=7)).recommender
-    return with_teacher(data, teacher, directory, layers=(2, 4))
+    return with_rankings(with_teacher(data, teacher, directory, layers=(2, 4)), directory)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_the_declaration_is_whole(name: str) -> None:
 
 
 def test_names_labels_and_colours_are_told_apart_and_baselines_come_by_year() -> None:
-    assert {"popularity", "item_knn", "sasrec", "successor_graph", "bsarec"} <= declared().keys()
+    assert {"popularity", "item_knn", "sasrec", "successor_graph", "text_graph", "bsarec"} <= declared().keys()
     for what in ("name", "label", "colour"):
         assert len({getattr(declaration, what) for declaration in DECLARED.values()}) == len(DECLARED)
     places = [(declaration.year, declaration.name) for declaration in declared().values()]

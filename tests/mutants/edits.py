@@ -190,8 +190,8 @@ EDITS = (
     Edit(
         "a student may learn from another split's teacher",
         "assets/workspace/checkpoints.py",
-        "if own is not None and own != data_version:",
-        "if own is not None and own != data_version and not own:",
+        "if own not in (None, data_version, items_version):",
+        "if own not in (None, data_version, items_version, own):",
         f"{WORKSPACE} {LLM}",
     ),
     Edit(

@@ -13,9 +13,9 @@ from models.sequences import Sequences
 from models.slmrec.teacher_states import TeacherStates
 from tests.orchestration.workplace import Workplace
 
-BASELINES = {"popularity", "item_knn", "successor_graph", "sasrec", "bsarec"}
-RECOMMENDERS = {*BASELINES, "teacher", "student"}
-BY_STEPS = {"sasrec", "bsarec", "teacher", "student"}
+BASELINES = {"popularity", "item_knn", "successor_graph", "text_graph", "sasrec", "sasrec_text", "bsarec"}
+RECOMMENDERS = {*BASELINES, "teacher", "student", "narrow_student"}
+BY_STEPS = {"bsarec", "sasrec", "sasrec_text", "teacher", "student", "narrow_student"}
 PROTOCOLS = {"full", "sampled_10"}
 
 
@@ -147,13 +147,16 @@ def test_every_distillation_term_was_trained_and_kept(finished: Workplace) -> No
 
 
 def test_lineage_leads_back_to_the_data(finished: Workplace) -> None:
-    assets = (*RECOMMENDERS, "item_embeddings", "language_backbone")
+    assets = (*RECOMMENDERS, "item_embeddings", "item_text_embeddings", "teacher_rankings", "language_backbone")
     made = {name: finished.record(name)["provenance"] for name in assets}
     made["teacher_states"] = finished.record("teacher_states")["kept"]["provenance"]
     assert {one["data_version"] for one in made.values()} == {finished.results().data_version}
     upstream = {name: set(one["upstream"]) for name, one in made.items()}
     assert upstream == {
         **{name: set() for name in (*BASELINES, "language_backbone")},
+        "item_text_embeddings": {"language_backbone"},
+        **{name: {"item_text_embeddings"} for name in ("sasrec_text", "text_graph", "teacher_rankings")},
+        "narrow_student": {"item_text_embeddings", "teacher_rankings"},
         "item_embeddings": {"sasrec"},
         "teacher": {"item_embeddings", "language_backbone"},
         "teacher_states": {"teacher"},

@@ -8,10 +8,27 @@ import pytest
 
 from tests.orchestration.workplace import Workplace
 
-RECOMMENDERS = {"popularity", "item_knn", "successor_graph", "sasrec", "bsarec", "teacher", "student"}
-NOT_BY_STEPS = {"popularity", "item_knn", "successor_graph", "item_embeddings", "teacher_states"}
+BASELINES = {"popularity", "item_knn", "successor_graph", "text_graph", "sasrec", "sasrec_text", "bsarec"}
+RECOMMENDERS = {*BASELINES, "teacher", "student", "narrow_student"}
+NOT_BY_STEPS = {
+    "popularity",
+    "item_knn",
+    "successor_graph",
+    "text_graph",
+    "item_embeddings",
+    "item_text_embeddings",
+    "teacher_states",
+    "teacher_rankings",
+}
 CHECKED = {"raw", "interactions", "item_texts", "sequences", "splits", "dataset_statistics"}
-TRAINED = {"language_backbone", "item_embeddings", "teacher_states", *RECOMMENDERS}
+TRAINED = {
+    "language_backbone",
+    "item_embeddings",
+    "item_text_embeddings",
+    "teacher_states",
+    "teacher_rankings",
+    *RECOMMENDERS,
+}
 
 SERVED = """
 import json, sys

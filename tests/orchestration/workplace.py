@@ -28,6 +28,9 @@ baselines:
   sasrec:
     model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20}
     training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
+  sasrec_text:
+    model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20, items: ids_and_text}
+    training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
   bsarec:
     model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20}
     training: {learning_rate: 0.005, epochs: 1, batch_size: 64}
@@ -47,6 +50,9 @@ student:
   model: {layers: 2, objective: all_positions, max_items: 10}
   distillation: {blocks: 2, lambda_ms: 0.1}
   training: {learning_rate: 0.005, epochs: 10, batch_size: 64, evaluate_every: 5}
+narrow_student:
+  model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20, items: ids_and_text}
+  training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
 evaluation: {candidates: 10, seed: 5}
 """
 

@@ -27,7 +27,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "items": {"item_id": pl.UInt32, "asin": pl.String},
     "sequences": {"user_id": pl.UInt32, "items": pl.List(pl.UInt32)},
     "splits": {"split": SPLIT_TYPE, "user_id": pl.UInt32, "history": pl.List(pl.UInt32), "target": pl.UInt32},
-    "item_texts": dict.fromkeys(("title", "brand", "description", "text"), pl.String)
+    "item_texts": dict.fromkeys(("asin", "title", "brand", "description", "text"), pl.String)
     | {"item_id": pl.UInt32, "category": pl.List(pl.String)},
     "quarantine": {"file": pl.String, "line_number": pl.UInt32, "reason": pl.String, "text": pl.String},
 }

@@ -47,12 +47,13 @@ def test_item_texts(write_raw: WriteRaw) -> None:
     items = pl.DataFrame({"item_id": [1, 2, 3], "asin": ["A", "B", "C"]}, schema_overrides={"item_id": pl.UInt32})
     texts = item_texts(metadata, items)
     assert texts.rows() == [
-        (1, "", "Acme", [], "", "Acme"),
-        (2, "", "", [], "", ""),
-        (3, "A & B", "", ["x", "y"], "one two", "A & B\nx, y\none two"),
+        (1, "A", "", "Acme", [], "", "Acme"),
+        (2, "B", "", "", [], "", ""),
+        (3, "C", "A & B", "", ["x", "y"], "one two", "A & B\nx, y\none two"),
     ]
     assert texts.schema == {
         "item_id": pl.UInt32,
+        "asin": pl.String,
         "title": pl.String,
         "brand": pl.String,
         "category": pl.List(pl.String),

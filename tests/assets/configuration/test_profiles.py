@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaModel
 from assets.configuration.domains import load_domains
 from assets.configuration.profiles import Profile
 from assets.configuration.profiles import load_profile as load
+from models.backbone.text_sources import ItemTextSettings
 from models.baselines import declared
 from models.slmrec.recommender import PROMPT, LLMRecommender, LLMRecommenderConfig
 from orchestration.definitions import DOMAINS, PROFILES, profile_files
@@ -104,6 +105,17 @@ def test_the_launchpads_overrides_win() -> None:
         ({"teacher": {"model": {"layers": 12}}}, "the teacher wants 12 layers of a backbone of 8"),
         ({"teacher": {"model": {"objective": "last"}}}, "one objective"),
         ({"teacher": {"model": {"max_items": 10}}}, "the teacher reads 10 items and the student 30.* same max_items"),
+        (
+            {"item_texts": {"tokens": 513}},
+            "item_texts wants 513 tokens .* backbone reads 512: set its tokens to 512",
+        ),
+        ({"item_texts": {"source": "hub"}}, r"item_texts.*source"),
+        ({"item_texts": {"path": "a"}}, "A text encoder from 'backbone' does not use path; leave it out"),
+        ({"item_texts": {"source": "package"}}, "A text encoder from 'package' needs package; give it"),
+        ({"item_embeddings": {"table": "bsarec"}}, r"item_embeddings\.table: it must be 'sasrec' or 'sasrec_text'"),
+        ({"delivery": {"recommender": "sasrec"}}, r"delivery\.recommender: it must be 'student' or 'narrow_student'"),
+        ({"teacher_rankings": {"folds": 1}}, r"teacher_rankings.*folds must be at least 2"),
+        ({"narrow_student": {"weight": 2}}, r"narrow_student.*weight must be at least 0 and at most 1"),
         ({"studies": {"depths": [0, 2]}}, r"depths must be different numbers, each at least 1, not \(0, 2\)"),
         ({"studies": {"depths": [2, 9]}}, "depth_study wants 9 layers of a backbone of 8"),
         ({"studies": {"seeds": [-1]}}, "seeds must be different numbers, each at least 0"),
@@ -140,6 +152,7 @@ def test_the_settings_of_a_recommender_are_its_block() -> None:
     profile = load_profile("sample")
     assert profile.settings_of("sasrec") == profile.baselines.sasrec
     assert profile.settings_of("student") == profile.student
+    assert profile.settings_of("narrow_student") == profile.narrow_student
     assert profile.settings_of("popularity") == declared()["popularity"].settings(), (
         "a block of defaults may be left out"
     )
@@ -179,7 +192,8 @@ def test_the_docs_example_is_a_profile(tmp_path: Path) -> None:
     profile = load(path, "cloth")
     assert set(yaml.safe_load(example)) == {*Profile.model_fields, "domains"} - {"name"}
     assert set(yaml.safe_load(example)["baselines"]) == set(declared())
-    for part in ("popularity", "item_knn", "successor_graph"):
+    for part in ("popularity", "item_knn", "successor_graph", "text_graph"):
         assert profile.settings_of(part) == declared()[part].settings(), "the values shown are the defaults"
-    for part in ("validation", "evaluation", "studies"):
+    assert profile.item_texts == ItemTextSettings()
+    for part in ("validation", "evaluation", "studies", "item_embeddings", "teacher_rankings", "delivery"):
         assert getattr(profile, part) == type(getattr(profile, part))()

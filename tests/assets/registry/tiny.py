@@ -40,6 +40,9 @@ baselines:
   sasrec:
     model: {{d: 8, layers: 1, dropout: 0.1, max_length: 6}}
     training: {{learning_rate: 0.01, max_steps: 4, batch_size: 32, evaluate_in: steps, evaluate_every: 2}}
+  sasrec_text:
+    model: {{d: 8, layers: 1, dropout: 0.1, max_length: 6, items: ids_and_text}}
+    training: {{learning_rate: 0.01, max_steps: 4, batch_size: 32, evaluate_in: steps, evaluate_every: 2}}
   bsarec:
     model: {{d: 8, layers: 1, max_length: 6}}
     training: {{learning_rate: 0.01, max_steps: 2}}
@@ -50,6 +53,9 @@ teacher:
 student:
   model: {{layers: 2, objective: all_positions, max_items: 6}}
   distillation: {{blocks: 2, lambda_ms: 0.1}}
+  training: {{learning_rate: 0.01, max_steps: 2, batch_size: 32}}
+narrow_student:
+  model: {{d: 8, layers: 1, max_length: 6, items: ids_and_text}}
   training: {{learning_rate: 0.01, max_steps: 2, batch_size: 32}}
 validation: {{users: 5, seed: 11}}
 evaluation: {{candidates: 3, seed: 5}}

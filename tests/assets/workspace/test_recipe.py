@@ -21,6 +21,7 @@ from models.baselines import declared
 from models.baselines.popularity import Popularity, fit_popularity
 from models.declaration import Fitted
 from models.files import file_digest, load_recommender
+from models.slmrec.narrow_student import NARROW_STUDENT
 from models.slmrec.student import STUDENT as STUDENT_DECLARED
 from models.slmrec.teacher import TEACHER
 from models.training.record import TrainingOutcome
@@ -39,8 +40,11 @@ from tests.assets.workspace.tiny import (
     sasrec,
 )
 
-DRAWS = ("bsarec", "sasrec", "language_backbone", "teacher", "student", "online")
-"""Whose weights depend on the seed."""
+BY_STEPS = ("bsarec", "sasrec", "sasrec_text", "language_backbone", "teacher", "student", "online", "narrow_student")
+DRAWS = (*BY_STEPS, "teacher_rankings")
+"""Whose weights, or rows, depend on the seed."""
+KEPT = {"teacher_states": "states.npy", "teacher_rankings": "shares.npy"}
+"""The files of what has no weights."""
 OUTCOME = TrainingOutcome([], 10, 1.0, 3600.0, 0.0, 1.0, None, None, "finished")
 
 
@@ -116,8 +120,14 @@ def profile_of(folder: Path, name: str = "tiny", **overrides: Any) -> Profile:
     text = {
         "description": "seconds",
         "baselines": {
-            name: {"model": {"d": 8}, "training": {"learning_rate": 0.01, "max_steps": 2}}
-            for name in ("bsarec", "sasrec")
+            **{
+                name: {"model": {"d": 8}, "training": {"learning_rate": 0.01, "max_steps": 2}}
+                for name in ("bsarec", "sasrec")
+            },
+            "sasrec_text": {
+                "model": {"d": 8, "items": "ids_and_text"},
+                "training": {"learning_rate": 0.01, "max_steps": 2},
+            },
         },
         "backbone": {"source": "scratch", **BACKBONE.sizes()},
         "teacher": {"model": {"layers": 4}, "training": {"learning_rate": 0.01, "max_steps": 2}},
@@ -126,13 +136,14 @@ def profile_of(folder: Path, name: str = "tiny", **overrides: Any) -> Profile:
             "distillation": {"blocks": 2},
             "training": {"learning_rate": 0.01, "max_steps": 2},
         },
+        "narrow_student": {"model": {"d": 8}, "training": {"learning_rate": 0.01, "max_steps": 2}},
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(text))
     return load_profile(path, overrides=overrides)
 
 
-RECOMMENDERS = {**declared(), "teacher": TEACHER, "student": STUDENT_DECLARED}
+RECOMMENDERS = {**declared(), "teacher": TEACHER, "student": STUDENT_DECLARED, "narrow_student": NARROW_STUDENT}
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
@@ -146,11 +157,16 @@ def test_of_a_profile_the_own_block_the_seed_and_what_stops_the_training_count(n
         assert of(profile_of(tmp_path, evaluation=block)) == tiny
     assert of(profile_of(tmp_path, studies={"seeds": [7]})) == tiny
     assert of(profile_of(tmp_path, seed=7)) != tiny
-    stopped = name in ("bsarec", "sasrec", "teacher", "student")
+    stopped = name in ("bsarec", "sasrec", "sasrec_text", "teacher", "student", "narrow_student")
     for block in ({"users": 7}, {"seed": 7}):
         assert (of(profile_of(tmp_path, validation=block)) != tiny) == stopped
     longer = {"training": {"max_steps": 3}}
-    changed = {"teacher": longer, "student": longer, "baselines": {"bsarec": longer, "sasrec": longer}}
+    changed = {
+        "teacher": longer,
+        "student": longer,
+        "narrow_student": longer,
+        "baselines": {"bsarec": longer, "sasrec": longer, "sasrec_text": longer},
+    }
     assert (of(profile_of(tmp_path, **changed)) != tiny) == stopped
 
 
@@ -158,7 +174,7 @@ def test_two_seeds_give_two_checkpoints_of_other_weights_where_anything_is_drawn
     made: Mapping[str, Made],
 ) -> None:
     for name, (_, first, second) in made.items():
-        weights = "states.npy" if name == "teacher_states" else "model.safetensors"
+        weights = KEPT.get(name, "model.safetensors")
         assert first.identity != second.identity
         differ = file_digest(first.directory / weights) != file_digest(second.directory / weights)
         assert differ == (name in DRAWS), name
@@ -166,7 +182,7 @@ def test_two_seeds_give_two_checkpoints_of_other_weights_where_anything_is_drawn
 
 def test_the_code_of_whatever_trains_by_steps_holds_the_training_loop(made: Mapping[str, Made]) -> None:
     trained = {name for name, one in made.items() if one.first.training().stages}
-    assert trained == set(DRAWS)
+    assert trained == set(BY_STEPS)
     assert {name for name, one in RECOMMENDERS.items() if one.validated} == trained & RECOMMENDERS.keys()
     closures = {name: import_closure(one.recipe.fit.__module__) for name, one in made.items()}
     assert {name for name, closure in closures.items() if "models.training.loop" in closure} == trained

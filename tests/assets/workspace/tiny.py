@@ -15,16 +15,20 @@ from assets.amazon.dataset import SPLIT_TYPE, Dataset
 from assets.amazon.reading.raw_files import RawFile
 from assets.configuration.domains import Domain
 from assets.inputs.corpus import Corpus
+from assets.inputs.described_items import DescribedItems
 from assets.inputs.training_rows import TrainingRows
 from assets.inputs.validated_rows import ValidatedRows
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.recipe import Recipe
 from models.backbone.lora import LoraSettings
 from models.backbone.sources import fit_backbone
+from models.backbone.text_sources import ItemTextSettings, fit_item_texts
 from models.baselines import declared
 from models.baselines.sasrec import SASRecConfig, SASRecSettings
 from models.slmrec.distillation import DistillationConfig
 from models.slmrec.item_embeddings import fit_item_embeddings
+from models.slmrec.narrow_student import NarrowStudentSettings, fit_narrow_student
+from models.slmrec.rankings import fit_teacher_rankings
 from models.slmrec.recommender import PROMPT, LLMRecommenderConfig
 from models.slmrec.student import OnlineSettings, StudentSettings, fit_online, fit_student
 from models.slmrec.teacher import TeacherSettings, fit_teacher
@@ -111,22 +115,30 @@ Recipes = Callable[[str, Mapping[str, Checkpoint], int], Recipe]
 def recipes(folder: Path) -> tuple[list[str], Recipes]:
     """Every kind of recipe: the names, each after what it reads; and by name, checkpoints and seed the recipe."""
     rows, judged = TrainingRows(DATA), ValidatedRows(DATA, 10, 3)
-    made: dict[str, dict[str, Any]] = {
-        name: {
+    declarations = sorted(declared().values(), key=lambda one: len(one.upstream))
+    baselines: dict[str, dict[str, Any]] = {
+        one.name: {
             "fit": one.fit,
-            "settings": SASREC if name == "sasrec" else _of_test_module(name),
+            "settings": SASREC if one.name == "sasrec" else _of_test_module(one.name),
             "inputs": judged if one.validated else rows,
         }
-        for name, one in declared().items()
+        for one in declarations
     }
     online = OnlineSettings(STUDENT.model, STUDENT.distillation, TRAINING, teacher=MODEL, detached=False)
-    made |= {
+    made: dict[str, dict[str, Any]] = {
         "language_backbone": {
             "fit": fit_backbone,
             "settings": BACKBONE,
             "inputs": corpus(folder),
             "writes": True,
         },
+        "item_text_embeddings": {
+            "fit": fit_item_texts,
+            "settings": ItemTextSettings("backbone", tokens=32),
+            "inputs": DescribedItems(tiny.item_texts().texts, DATA, reads_backbone=True),
+            "writes": True,
+        },
+        **baselines,
         "item_embeddings": {"fit": fit_item_embeddings, "settings": None, "inputs": rows, "writes": True},
         "teacher": {"fit": fit_teacher, "settings": TeacherSettings(MODEL, TRAINING), "inputs": judged},
         "teacher_states": {
@@ -137,14 +149,24 @@ def recipes(folder: Path) -> tuple[list[str], Recipes]:
         },
         "student": {"fit": fit_student, "settings": STUDENT, "inputs": judged},
         "online": {"fit": fit_online, "settings": online, "inputs": judged},
+        "teacher_rankings": {"fit": fit_teacher_rankings, "settings": tiny.RANKINGS, "inputs": rows, "writes": True},
+        "narrow_student": {
+            "fit": fit_narrow_student,
+            "settings": NarrowStudentSettings(replace(SASREC.model, items="ids_and_text"), TRAINING),
+            "inputs": judged,
+        },
     }
     stands_on = ("item_embeddings", "language_backbone")
     upstream: dict[str, tuple[str, ...]] = {
+        "item_text_embeddings": ("language_backbone",),
+        **{one.name: one.upstream for one in declarations},
         "item_embeddings": ("sasrec",),
         "teacher": stands_on,
         "teacher_states": ("teacher",),
         "student": (*stands_on, "teacher", "teacher_states"),
         "online": stands_on,
+        "teacher_rankings": ("item_text_embeddings",),
+        "narrow_student": ("item_text_embeddings", "teacher_rankings"),
     }
 
     def recipe(name: str, checkpoints: Mapping[str, Checkpoint], seed: int) -> Recipe:

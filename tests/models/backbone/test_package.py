@@ -1,10 +1,8 @@
 """Backbones that a Python package ships: tiny wheels with a GGUF that the tests write, fetched by the real pip."""
 
 import json
-import os
 import socket
 import sys
-import zipfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +20,7 @@ from models.backbone.sources import BackboneConfig, build_backbone, count_parame
 from models.files import file_digest, staged_directory
 from models.slmrec.recommender import PROMPT
 from models.training.course import Course
+from tests.models import packages
 from tests.models.decoders import DEPTH, make_decoder
 
 WIDTH, HEADS, KEY_HEADS = 32, 4, 2
@@ -124,17 +123,9 @@ def write_gguf(path: Path, weights: dict[str, np.ndarray], *, architecture: str 
 
 
 def write_wheel(folder: Path, model: bytes) -> BackboneConfig:
-    """A package that would end the process if it were imported, and asks for another that there is not."""
-    path = folder / "tiny_model-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(FILE, model)
-        archive.writestr("tiny_model/__init__.py", "raise SystemExit")
-        about = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: there-is-no-such-package\n"
-        archive.writestr("tiny_model-1.0.dist-info/METADATA", about)
-        tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        archive.writestr("tiny_model-1.0.dist-info/WHEEL", tags)
-        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
-    return BackboneConfig("package", package="tiny-model", version="1.0", sha256=file_digest(path), file=FILE)
+    """The package of one GGUF file."""
+    sha256 = file_digest(packages.write_wheel(folder, {FILE: model}))
+    return BackboneConfig("package", package="tiny-model", version="1.0", sha256=sha256, file=FILE)
 
 
 @pytest.fixture(scope="session")
@@ -145,15 +136,7 @@ def model(written: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(autouse=True)
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder where pip finds packages, and nowhere else; the user's cache is empty."""
-    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    folder = tmp_path / "index"
-    folder.mkdir()
-    settings = {"CONFIG_FILE": os.devnull, "NO_INDEX": "1", "FIND_LINKS": str(folder), "NO_CACHE_DIR": "1"}
-    for name, value in settings.items():
-        monkeypatch.setenv(f"PIP_{name}", value)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return folder
+    return packages.only_index(tmp_path, monkeypatch)
 
 
 def build(config: BackboneConfig, directory: Path) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.baselines.sasrec import SASRec, SASRecConfig, SASRecExamples, SASRecSettings, fit_sasrec
 from models.declaration import TrainingData
@@ -39,35 +41,43 @@ def model() -> SASRec:
     return model.eval()
 
 
-def reference(model: SASRec) -> nn.TransformerEncoder:
-    """torch's own encoder with the same weights."""
-    layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, activation="relu", batch_first=True, norm_first=True)
-    encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(8), enable_nested_tensor=False)
-    state = model.state_dict()
-    names = {
-        "self_attn.in_proj_": "query_key_value.",
-        "self_attn.out_proj.": "attention_out.",
-        "linear1.": "feed_forward.0.",
-        "linear2.": "feed_forward.3.",
-        "norm1.": "attention_norm.",
-        "norm2.": "feed_forward_norm.",
-    }
-    theirs = {f"norm.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}
-    for layer_number in range(2):
-        for their_name, our_name in names.items():
-            for kind in ("weight", "bias"):
-                theirs[f"layers.{layer_number}.{their_name}{kind}"] = state[f"layers.{layer_number}.{our_name}{kind}"]
-    encoder.load_state_dict(theirs)
-    return encoder.eval()
+def plain(model: SASRec, history: list[int]) -> Tensor:
+    """[L, D]: the formula in full, by torch's own attention: padded with zeros on the left to `max_length`."""
+    length, config, state = len(history), model.architecture, model.state_dict()
+    padding = config.max_length - length
+    later = torch.ones(config.max_length, config.max_length).triu(1).bool()
+    x = torch.zeros(config.max_length, config.d)
+    x[padding:] = model.item_table()[history] * config.d**0.5 + model.positions.weight[padding:]
+    for number in range(config.layers):
+        own = {name.split(".", 2)[2]: kept for name, kept in state.items() if name.startswith(f"layers.{number}.")}
+        attention = nn.MultiheadAttention(config.d, config.heads)
+        parts = ("query", "key", "value")
+        attention.load_state_dict(
+            {f"in_proj_{kind}": torch.cat([own[f"{part}.{kind}"] for part in parts]) for kind in ("weight", "bias")}
+            | {f"out_proj.{kind}": own[f"attention_out.{kind}"] for kind in ("weight", "bias")}
+        )
+        query = functional.layer_norm(x, [config.d], own["query_norm.weight"], own["query_norm.bias"])
+        x = x + attention(query, x, x, attn_mask=later)[0]
+        x = functional.layer_norm(x, [config.d], own["feed_forward_norm.weight"], own["feed_forward_norm.bias"])
+        inner = functional.relu(x @ own["feed_forward.0.weight"].T + own["feed_forward.0.bias"])
+        x = x + inner @ own["feed_forward.3.weight"].T + own["feed_forward.3.bias"]
+        x[:padding] = 0
+    return functional.layer_norm(x[padding:], [config.d], state["norm.weight"], state["norm.bias"])
 
 
-def test_encoder_agrees_with_torchs_own(model: SASRec) -> None:
-    items_BL = torch.randint(1, 10, (5, 6), generator=torch.Generator().manual_seed(3))
-    mask = nn.Transformer.generate_square_subsequent_mask(6)
+@pytest.mark.parametrize("history", [[4], [3, 1, 3], [5, 4, 3, 2, 1, 9]])
+def test_encoder_is_the_formula_with_zeros_in_front_of_the_history(model: SASRec, history: list[int]) -> None:
+    """The longest history fills all positions, so that nothing is padded."""
     with torch.no_grad():
-        x_BLD = model.items(items_BL) + model.positions.weight
-        expected = reference(model)(x_BLD, mask=mask, is_causal=True)
-        assert (model.encode(items_BL) - expected).abs().max() < 1e-5
+        items_BL = torch.tensor(Sequences.from_lists([history, [7, 7, 7, 7, 7, 7]]).padded())
+        assert (model.encode(items_BL)[0, : len(history)] - plain(model, history)).abs().max() < 1e-5
+
+
+def test_a_batch_of_any_lengths_is_represented_as_by_the_formula(model: SASRec) -> None:
+    histories = [[7, 2, 5, 1, 1, 3][: n % 6 + 1] for n in range(20)]
+    with torch.no_grad():
+        expected = torch.stack([plain(model, history)[-1] for history in histories])
+    assert (model.represent(Sequences.from_lists(histories)) - expected).abs().max() < 1e-5
 
 
 def test_no_position_sees_the_future(model: SASRec) -> None:
@@ -84,7 +94,7 @@ def test_every_earlier_item_matters(model: SASRec) -> None:
         for position in range(4):
             items_BL = torch.tensor([[1, 2, 3, 4]])
             items_BL[0, position] = 7
-            assert (model.encode(items_BL)[0, -1] - base).abs().max() > 0.01
+            assert (model.encode(items_BL)[0, -1] - base).abs().max() > 0.001
 
 
 def test_padding_changes_nothing(model: SASRec) -> None:
@@ -105,7 +115,7 @@ def test_score_is_the_dot_product_with_the_input_table(model: SASRec) -> None:
     assert scores.shape == (2, 10)
     assert scores.dtype == torch.float32
     assert (scores[:, 0] == -torch.inf).all()
-    expected = model.represent(histories) @ model.items.weight.detach().T
+    expected = model.represent(histories) @ model.item_table().detach().T
     assert (scores - expected)[:, 1:].abs().max() < 1e-5
 
 
@@ -113,10 +123,21 @@ def test_loss_is_the_mean_over_real_targets(model: SASRec) -> None:
     items_BL = torch.tensor([[1, 2, 3], [4, 5, 0]])
     targets_BL = torch.tensor([[2, 3, 7], [5, 0, 0]])
     with torch.no_grad():
-        logits_BLV = model.encode(items_BL) @ model.items.weight.T
+        logits_BLV = model.encode(items_BL) @ model.item_table().T
         log_p = torch.log_softmax(logits_BLV[..., 1:], dim=-1)
         by_hand = -(log_p[0, 0, 1] + log_p[0, 1, 2] + log_p[0, 2, 6] + log_p[1, 0, 4]) / 4
         assert model(items_BL, targets_BL, torch.tensor(1.0))["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_training_sees_each_history_as_the_formula_does_whatever_it_is_batched_with(model: SASRec) -> None:
+    sequences = [[1, 2], [3, 4, 5, 6], [5, 6, 7, 8, 9, 4, 2], [2, 4, 6]]
+    with torch.no_grad():
+        log_p = [torch.log_softmax((plain(model, s[:-1]) @ model.item_table().T)[:, 1:], 1) for s in sequences]
+        expected = -torch.cat(
+            [p[range(len(p)), torch.tensor(s[1:]) - 1] for p, s in zip(log_p, sequences, strict=True)]
+        )
+        batch = SASRecExamples(Sequences.from_lists(sequences), 6).batch(np.arange(4))
+        assert model(**batch)["ce"].item() == pytest.approx(expected.mean().item(), rel=1e-5)
 
 
 def test_examples_supervise_every_position() -> None:
@@ -124,7 +145,7 @@ def test_examples_supervise_every_position() -> None:
     assert len(examples) == 2
     assert examples.lengths.tolist() == [4, 2]
     batch = examples.batch(np.array([1, 0]))
-    assert batch["items_BL"].tolist() == [[7, 8, 0], [2, 3, 4]]
+    assert batch["items_BL"].tolist() == [[7, 0, 0], [2, 3, 4]]
     assert batch["targets_BL"].tolist() == [[8, 0, 0], [3, 4, 5]]
     assert examples.batch(np.array([1]))["items_BL"].shape == (1, 1)
 
@@ -155,7 +176,7 @@ def test_learns_the_ring(ring: Sequences, loss_precision: str) -> None:
     model = fit(ring, loss_precision=loss_precision)
     scores = model.score(Sequences.from_lists([[4, 5, 6], [12], [9, 10]]))
     assert scores.argmax(1).tolist() == [7, 1, 11]
-    assert not model.items.weight[0].any(), "the padding item must stay 0"
+    assert not model.item_table()[0].any(), "the padding item must stay 0"
 
 
 def test_with_half_of_the_items_drawn_it_ranks_about_as_with_all(ring: Sequences) -> None:
@@ -177,41 +198,50 @@ def test_same_seed_same_model(ring: Sequences, sampled: SampledSoftmax | None) -
         assert torch.equal(tensor, second.state_dict()[name]), name
 
 
-def dropped_shares(model: SASRec, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+def dropped_shares(model: SASRec) -> dict[str, float]:
     """Where something is dropped, and the share of it that is: seen where the numbers come out."""
     shares: dict[str, float] = {}
 
-    def note(where: str, tensor: Tensor) -> None:
-        shares[where] = (tensor == 0).float().mean().item()
+    def noted(where: str, module: nn.Module) -> Any:
+        """Of the numbers that aren't 0 before, such as those of the padding and of what causality hides."""
+        return module.register_forward_hook(
+            lambda _, given, out: shares.update({where: (out[given[0] != 0] == 0).float().mean().item()})
+        )
 
     (layer,) = model.layers
-    model.dropout.register_forward_hook(lambda _, __, out: note("embeddings", out))
-    layer.dropout.register_forward_hook(lambda _, __, out: note("sublayers", out))
-    layer.feed_forward[2].register_forward_hook(lambda _, given, out: note("feed-forward", out[given[0] != 0]))
-    attend = nn.functional.scaled_dot_product_attention
-
-    def weights(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
-        """Attention to one-hot values gives the weights themselves; only those that causality lets through count."""
-        one_hot = torch.eye(key.shape[-2]).expand(*key.shape[:-1], -1)
-        seen = attend(query, key, one_hot, **options)
-        note("attention", seen[..., torch.ones(seen.shape[-2:]).tril().bool()])
-        return attend(query, key, value, **options)
-
-    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", weights)
+    places = {"embeddings": model.dropout, "attention": layer.dropout}
+    places |= {"feed-forward": layer.feed_forward[2], "feed-forward's output": layer.feed_forward[4]}
+    hooks = [noted(where, module) for where, module in places.items()]
     model.encode(torch.randint(1, 10, (40, 20), generator=torch.Generator().manual_seed(0)))
+    for hook in hooks:
+        hook.remove()
     return shares
 
 
-def test_dropout_falls_on_embeddings_attention_and_both_sublayers_and_in_training_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_dropout_falls_on_embeddings_attention_and_feed_forward_and_in_training_only() -> None:
     torch.manual_seed(0)
     model = SASRec(9, SASRecConfig(d=8, layers=1, dropout=0.3, max_length=20))
-    with monkeypatch.context() as patch:
-        assert dropped_shares(model, patch) == pytest.approx(
-            {"embeddings": 0.3, "sublayers": 0.3, "feed-forward": 0.3, "attention": 0.3}, abs=0.03
-        )
-    assert set(dropped_shares(model.eval(), monkeypatch).values()) == {0.0}
+    places = ("embeddings", "attention", "feed-forward", "feed-forward's output")
+    assert dropped_shares(model) == pytest.approx(dict.fromkeys(places, 0.3), abs=0.03)
+    assert dropped_shares(model.eval()) == dict.fromkeys(places, 0.0)
+
+
+@pytest.mark.parametrize("length", [1, 4, 6])
+def test_dropout_falls_on_each_slot_of_the_padding_as_on_each_item(length: int) -> None:
+    """Where all slots have the same weight and value, what comes out says how many of the six were kept."""
+    torch.manual_seed(0)
+    layer = SASRec(9, SASRecConfig(d=8, layers=1, dropout=0.3, max_length=6)).layers[0]
+    for projection in (layer.query, layer.value, layer.attention_out):
+        nn.init.zeros_(projection.weight)
+    nn.init.ones_(layer.value.bias)
+    nn.init.eye_(layer.attention_out.weight)
+    draws = 20_000
+    mixed_BLD = layer._attend(torch.randn(draws, length, 8), torch.tensor(6 - length).expand(draws))
+    kept_B = mixed_BLD[:, -1, 0].detach() * 0.7 * 6
+    assert (kept_B - kept_B.round()).abs().max() < 1e-4
+    shares = kept_B.round().long().bincount(minlength=7) / draws
+    expected = [math.comb(6, kept) * 0.7**kept * 0.3 ** (6 - kept) for kept in range(7)]
+    assert shares.tolist() == pytest.approx(expected, abs=0.015)
 
 
 @pytest.mark.parametrize("sampled", [None, HALF])

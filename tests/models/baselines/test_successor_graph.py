@@ -37,6 +37,12 @@ def test_nothing_follows_across_users_or_backwards() -> None:
     assert scores(ROWS, [4]) == [0, 0, 0, 0]
 
 
+def test_what_came_before_counts_as_much_as_it_is_told_to() -> None:
+    """Before 4 came 3, then 2. Before 1 came 3; after it came 2 and 2, then 3."""
+    assert scores(ROWS, [4], backward=0.2) == pytest.approx([0, 0.2 * 0.5, 0.2, 0])
+    assert scores(ROWS, [1], backward=0.2) == pytest.approx([0, 2, 0.5 + 0.2, 0])
+
+
 def test_counts_are_relative_to_the_items_purchases() -> None:
     """1 was bought twice, 2 three times."""
     assert scores(ROWS, [1], normalisation=1.0) == pytest.approx([0, 2 / 2, 0.5 / 2, 0])
@@ -62,6 +68,7 @@ def test_an_item_is_no_successor_of_its_own() -> None:
         ({"window": 0}, "window must be at least 1"),
         ({"last_items": 0}, "last_items must be at least 1"),
         ({"successors": 0}, "successors must be at least 1"),
+        ({"backward": 1.5}, "backward must be at least 0 and at most 1"),
         ({"decay": 0.0}, "decay must be greater than 0"),
         ({"recency": 1.1}, "recency must be greater than 0 and at most 1"),
         ({"normalisation": -0.1}, "normalisation must be at least 0 and at most 1"),

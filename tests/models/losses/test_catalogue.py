@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.losses.catalogue import catalogue_cross_entropy, catalogue_divergence
+from models.losses.catalogue import catalogue_cross_entropy, catalogue_divergence, distilled_cross_entropy
 
 N, D, V = 23, 5, 17
 
@@ -116,6 +116,82 @@ def test_no_target_and_other_widths_are_refused() -> None:
         catalogue_cross_entropy(torch.zeros(0, D), torch.zeros(V, D), torch.zeros(0, dtype=torch.int64))
     with pytest.raises(ValueError, match="width 4"):
         catalogue_cross_entropy(torch.zeros(2, D), torch.zeros(V, 4), torch.tensor([1, 2]))
+
+
+def answers(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """What a teacher says of each position: four different items; in the last row one, and of the second nothing."""
+    generator = torch.Generator().manual_seed(2)
+    items_NK = torch.stack([torch.randperm(V - 1, generator=generator)[:4] + 1 for _ in range(N)])
+    shares_NK = torch.rand(N, 4, generator=generator, dtype=torch.float64)
+    items_NK[1], shares_NK[1] = 0, 0
+    items_NK[-1, 1:], shares_NK[-1, 1:] = 0, 0
+    return items_NK.int(), shares_NK.to(dtype)
+
+
+def dense_distilled(
+    h_ND: Tensor, table_VD: Tensor, targets_N: Tensor, items_NK: Tensor, shares_NK: Tensor, weight: float
+) -> Tensor:
+    """The plain road: the whole softened target written out, row by row."""
+    softened_NV = torch.zeros(N, V, dtype=torch.float64)
+    for row, shares_K in enumerate(shares_NK.double()):
+        sum_of_shares = shares_K.sum()
+        w = weight if sum_of_shares > 0 else 0.0
+        softened_NV[row, targets_N[row]] += 1 - w
+        for item, share in zip(items_NK[row].tolist(), shares_K.tolist(), strict=True):
+            if item:
+                softened_NV[row, item] += w * share / sum_of_shares
+    return nn.functional.cross_entropy((h_ND @ table_VD.T)[:, 1:], softened_NV[:, 1:])
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7, 1000])
+@pytest.mark.parametrize("weight", [0.0, 0.6, 1.0])
+def test_distilled_loss_and_gradients_are_those_of_the_dense_softened_target(chunk: int | None, weight: float) -> None:
+    h_ND, table_VD, targets_N = problem(torch.float64)
+    taught = (targets_N, *answers(), weight)
+    assert (answers()[0] == targets_N[:, None]).any(), "the teacher names a target too"
+    expected = dense_distilled(h_ND, table_VD, *taught)
+    loss, ce = distilled_cross_entropy(h_ND, table_VD, *taught, chunk=chunk)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(3 * loss, (h_ND, table_VD)), torch.autograd.grad(3 * expected, (h_ND, table_VD))
+    )
+    assert ce.item() == pytest.approx(dense(h_ND, table_VD, targets_N).item(), rel=1e-6)
+    assert not ce.requires_grad
+
+
+def test_distilled_loss_of_a_student_that_says_what_the_teacher_says_is_the_teachers_entropy() -> None:
+    """Vectors of one item each: the logits are the logarithms of the shares, so no gradient is left."""
+    shares = torch.tensor([[0.5, 0.25, 0.25]], dtype=torch.float64)
+    h_ND = torch.cat([torch.zeros(1, 1), shares.log()], 1).requires_grad_()
+    loss, _ = distilled_cross_entropy(
+        h_ND, torch.eye(4, dtype=torch.float64), torch.tensor([1]), torch.tensor([[1, 2, 3]]), shares, 1.0
+    )
+    assert loss.item() == pytest.approx(1.5 * math.log(2))
+    (gradient,) = torch.autograd.grad(loss, h_ND)
+    assert gradient.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("precision", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_distilled_loss_in_lower_precision_is_a_rounding_away(precision: torch.dtype, error: float) -> None:
+    h_ND, table_VD, targets_N = problem(torch.float32)
+    taught = (targets_N, *answers(torch.float16), 0.6)
+    loss, ce = distilled_cross_entropy(h_ND, table_VD, *taught, precision=precision)
+    exact = h_ND.detach().double().requires_grad_(), table_VD.detach().double().requires_grad_()
+    expected = dense_distilled(*exact, *taught)
+    assert (loss.dtype, ce.dtype) == (torch.float32, torch.float32)
+    assert loss.item() == pytest.approx(expected.item(), rel=error)
+    grads = torch.autograd.grad(loss, (h_ND, table_VD)), torch.autograd.grad(expected, exact)
+    for grad, wanted in zip(*grads, strict=True):
+        assert (grad - wanted).norm() < error * wanted.norm()
+
+
+def test_a_teachers_rows_of_other_positions_are_refused() -> None:
+    h_ND, table_VD, targets_N = problem(torch.float32)
+    items_NK, shares_NK = answers()
+    with pytest.raises(ValueError, match="23 positions need as many rows"):
+        distilled_cross_entropy(h_ND, table_VD, targets_N, items_NK[1:], shares_NK[1:], 0.5)
+    with pytest.raises(ValueError, match=r"\(23, 4\) and \(23, 3\)"):
+        distilled_cross_entropy(h_ND, table_VD, targets_N, items_NK, shares_NK[:, 1:], 0.5)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, None])

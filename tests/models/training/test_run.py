@@ -95,6 +95,28 @@ def test_clipping_by_hand() -> None:
     assert model.weight.item() == pytest.approx(1.0 + 0.1 / 2, abs=1e-4)
 
 
+def test_without_clipping_steps_follow_the_gradients_own_sizes() -> None:
+    """The gradients 2 (w - x) of two steps, of which clipping at 1 would make -1 and 1, by torch's own AdamW."""
+    model, examples = Point(start=1.0), Numbers([40.0, -3.0])
+    train(model, examples, config(batch_size=1, max_steps=2, clip=None), seed=0)
+    expected = Point(start=1.0)
+    adamw = torch.optim.AdamW([expected.weight], lr=0.1, weight_decay=0.0)
+    for rows in examples.batches[-2:]:
+        adamw.zero_grad()
+        expected(torch.tensor(examples.values[rows]))["loss"].backward()
+        adamw.step()
+    assert model.weight.item() == pytest.approx(expected.weight.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("batches", "alike"), [("like_length", True), ("random", False)])
+def test_rows_of_like_length_are_batched_unless_batches_are_to_be_random(batches: str, alike: bool) -> None:
+    examples = Numbers([1.0] * 64)
+    examples.lengths = np.tile([2, 5], 32)
+    train(Point(), examples, config(max_steps=8, batch_size=8, batches=batches), seed=0)
+    assert all(np.ptp(examples.lengths[rows]) == 0 for rows in examples.batches) == alike
+    assert np.sort(np.concatenate(examples.batches)).tolist() == [*range(64)]
+
+
 def test_learns_and_leaves_frozen_weights_alone() -> None:
     model = Point()
     outcome = train(model, Numbers([1.0, 3.0, 2.0]), config(max_steps=None, epochs=60, schedule="cosine"), seed=0)
@@ -261,7 +283,8 @@ def test_a_loss_that_is_not_finite_stops_and_says_what_to_try(value: float) -> N
         train(Point(), Numbers([value, value]), config(), seed=0)
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_weights_change() -> None:
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(clip: float | None) -> None:
     """sqrt has the value 0 and an infinite slope at 0."""
 
     class Cliff(Point):
@@ -270,7 +293,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change() -> None
 
     model = Cliff()
     with pytest.raises(FloatingPointError, match=r"gradient's norm became (nan|inf) at step 1, .*rate of 0\.1.*Try a"):
-        train(model, Numbers([3.0, 3.0]), config(), seed=0)
+        train(model, Numbers([3.0, 3.0]), config(clip=clip), seed=0)
     assert model.weight.item() == 0.0
 
 
