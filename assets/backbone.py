@@ -28,6 +28,6 @@ def language_backbone(
     corpus = Corpus(raw_reviews, item_texts.texts, splits, PROMPT)
     inputs = corpus if chosen.reads_texts else GivenModel(chosen.path)
     backbone = trainings.compute(context, fit_backbone, chosen, inputs)
-    for model in (profile.teacher.model, profile.student.model):  # before hours of SASRec, which the teacher waits for
+    for model in (profile.teacher.model, profile.student.model):
         check_fit(backbone.directory, model)
     return backbone
