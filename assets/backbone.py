@@ -21,7 +21,7 @@ def language_backbone(
     """The decoder whose first layers teacher and student take. It never sees a review of a held-out purchase."""
     from assets.inputs.corpus import Corpus, GivenModel
     from models.backbone.sources import fit_backbone
-    from models.slmrec.recommender import PROMPT, check_prompt
+    from models.slmrec.recommender import PROMPT, check_fit
 
     profile = trainings.profile.load(context.partition_key)
     chosen = profile.backbone
@@ -29,5 +29,5 @@ def language_backbone(
     inputs = corpus if chosen.reads_texts else GivenModel(chosen.path)
     backbone = trainings.compute(context, fit_backbone, chosen, inputs)
     for model in (profile.teacher.model, profile.student.model):
-        check_prompt(backbone.directory, model)
+        check_fit(backbone.directory, model)
     return backbone

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,15 @@ def test_a_distillation_step_at_a_tiny_size() -> None:
     assert Record.of("distill_step", distillation.measure_time(TINY_PATHS, steps=2, repeats=1)).target == 10
     all_positions = distillation.measure_time_of_all_positions(TINY_PATHS, steps=2, repeats=1)
     assert Record.of("distill_step_all_positions", all_positions).target is None
+
+
+def test_a_step_on_the_real_backbones_layers_at_a_tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grouped keys and values; SmolLM2's own layers have 3,540,096 weights each."""
+    tiny = replace(TINY_PATHS, heads=4, key_heads=2)
+    assert Record.of("real", distillation.measure_time_on_a_real_backbone(tiny, steps=2, repeats=1)).target == 6
+    with torch.device("meta"):
+        layer = plain_path.recommender(plain_path.SMOLLM2, 1).decoder.layers[0]
+    assert sum(weight.numel() for name, weight in layer.named_parameters() if "lora" not in name) == 3_540_096
 
 
 def test_distillation_losses_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,14 +73,20 @@ def prompt_tokens(tokenizer: Tokenizer, objective: Literal["last", "all_position
     return (before, after) if objective == "last" else (before + after, [])
 
 
-def check_prompt(directory: Path, config: LLMRecommenderConfig) -> None:
-    """See that prompt and items fit into the context of the backbone in `directory`, before a recommender is trained.
+def check_fit(directory: Path, config: LLMRecommenderConfig) -> None:
+    """See that the backbone in `directory` has the layers that are wanted, and room for prompt and items.
 
     Raises:
-        ValueError: if they don't; says what to change.
+        ValueError: if it hasn't; says what to change.
     """
+    architecture = read_architecture(directory)
+    if config.layers > (depth := architecture.num_hidden_layers):
+        raise ValueError(
+            f"{config.layers} layers are wanted, but the backbone has {depth}: lower model.layers of teacher and "
+            "student, or choose a deeper backbone."
+        )
     before, after = prompt_tokens(load_tokenizer(directory), config.objective)
-    _check_context(len(before) + len(after), config, read_architecture(directory).max_position_embeddings)
+    _check_context(len(before) + len(after), config, architecture.max_position_embeddings)
 
 
 def _check_context(prompt: int, config: LLMRecommenderConfig, context: int) -> None:

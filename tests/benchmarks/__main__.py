@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "shared_prompt": shared_prompt.measure_time,
     "distill_step": distillation.measure_time,
     "distill_step_all_positions": distillation.measure_time_of_all_positions,
+    "real_backbone_step": distillation.measure_time_on_a_real_backbone,
     "inference": inference.measure_against_plain,
     "inference_32_layers": inference.measure_against_deep,
     "depth_training": depth.measure_training,

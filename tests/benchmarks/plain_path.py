@@ -33,10 +33,14 @@ LOSS_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Sizes:
-    """A width with the proportions of LLaMA; a prompt of 59 tokens; Beauty's catalogue with the paper's item width."""
+    """A width with the proportions of LLaMA; a prompt of 59 tokens; Beauty's catalogue with the paper's item width.
+
+    `key_heads` are those of keys and values, where they are fewer than the heads.
+    """
 
     width: int = 256
     heads: int = 8
+    key_heads: int | None = None
     intermediate: int = 688
     before: int = 53
     after: int = 6
@@ -50,6 +54,8 @@ class Sizes:
 
 
 FULL_SIZE = Sizes()
+SMOLLM2 = Sizes(width=576, heads=9, key_heads=3, intermediate=1536, before=54, after=5)
+"""SmolLM2-135M's layers, and the prompt in its tokens."""
 
 
 def recommender(sizes: Sizes, layers: int, objective: Objective = "last") -> LLMRecommender:
@@ -63,6 +69,7 @@ def recommender(sizes: Sizes, layers: int, objective: Objective = "last") -> LLM
         bos_token_id=None,
         eos_token_id=None,
         num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.key_heads,
         intermediate_size=sizes.intermediate,
         max_position_embeddings=128,
         initializer_range=sizes.width**-0.5,

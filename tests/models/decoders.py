@@ -47,15 +47,15 @@ def tokenizer(*, start: bool = True) -> Tokenizer:
     return words
 
 
-def make_decoder(directory: Path, kind: str, *, shard: str = "1GB", **change: Any) -> Path:
-    """A backbone's directory: a language model of that type with a head, all of its numbers random."""
+def make_decoder(directory: Path, kind: str, *, shard: str = "1GB", spread: float = 0.3, **change: Any) -> Path:
+    """A backbone's directory: a language model of that type with a head, all of its numbers random, spread so far."""
     smollm2 = kind == "smollm2"
     config = AutoConfig.for_model("llama" if smollm2 else kind, **{**COMMON, **OWN.get(kind, {}), **change})
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.3 + (parameter.ndim == 1))
+            parameter.copy_(torch.randn_like(parameter) * spread + (parameter.ndim == 1))
     model.save_pretrained(directory, max_shard_size=shard)
     tokenizer(start=not smollm2).save(str(directory / "tokenizer.json"))
     return directory

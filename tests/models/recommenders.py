@@ -29,16 +29,24 @@ from models.slmrec.rankings import RankingsOf, RankingsSettings, fit_teacher_ran
 from models.slmrec.recommender import PROMPT, LLMRecommender, LLMRecommenderConfig, NextItemExamples
 from models.slmrec.teacher_states import write_teacher_states
 from models.training.course import Course
-from tests.models.decoders import norm_in_full
+from tests.models.decoders import make_decoder, norm_in_full
 
 CONFIG = LLMRecommenderConfig(layers=3, max_items=5, tuned=LoraSettings(rank=2, alpha=4, dropout=0.0))
 HISTORIES = Sequences.from_lists([[3], [1, 2, 3, 4, 5], [7, 7], [9, 8, 7, 6]])
 TARGETS = np.array([4, 1, 9, 2])
 N_ITEMS, ITEM_WIDTH = 9, 6
+SHAPES = ("llama", "smollm2")
+"""Of `random_backbone`: what the profiles pretrain, and what they take from a package."""
 
 
-def random_backbone(directory: Path, *, width: int = 16, layers: int = 4) -> Path:
-    """A random LLaMA whose tokenizer has seen the prompt alone."""
+def random_backbone(directory: Path, *, shape: str = "llama", width: int = 16, layers: int = 4) -> Path:
+    """A random LLaMA whose tokenizer has seen the prompt alone: as the project makes it, or of SmolLM2's shape.
+
+    The latter has grouped keys and values, tied embeddings, and a tokenizer that puts no token in front.
+    """
+    if shape == "smollm2":
+        sizes = {"hidden_size": width, "intermediate_size": width * 3 // 2, "num_hidden_layers": layers}
+        return make_decoder(directory, shape, spread=0.02, max_position_embeddings=128, **sizes)
     sizes = {"heads": 2, "intermediate": width * 3 // 2, "vocabulary": 500, "context": 128}
     config = BackboneConfig(source="scratch", width=width, layers=layers, **sizes)
     build_backbone(config, list, directory, Course(seed=0), prompt=PROMPT)
@@ -58,9 +66,12 @@ def random_texts(n_items: int = N_ITEMS, width: int = 5) -> Tensor:
     return texts / texts[1:].square().sum(1).mean().sqrt()
 
 
-def training_data(directory: Path, sequences: Sequences, n_items: int, *, width: int = 16) -> TrainingData:
+def training_data(
+    directory: Path, sequences: Sequences, n_items: int, *, shape: str = "llama", width: int = 16
+) -> TrainingData:
     """What recommenders are fitted from: a random backbone of four layers, random item embeddings and texts."""
-    backbone, items = random_backbone(directory / "backbone", width=width), directory / "item_embeddings"
+    backbone = random_backbone(directory / "backbone", shape=shape, width=width)
+    items = directory / "item_embeddings"
     save_item_embeddings(random_items(n_items, width=8), items)
     texts = directory / "item_text_embeddings"
     save_item_texts(random_texts(n_items), texts)

@@ -360,6 +360,13 @@ EDITS = (
         STUDIES,
     ),
     Edit(
+        "a backbone with too few layers is handed on",
+        "models/slmrec/recommender.py",
+        "if config.layers > (depth := architecture.num_hidden_layers):",
+        "if config.layers > 9 * (depth := architecture.num_hidden_layers):",
+        "tests/models/slmrec/test_recommender_sources.py",
+    ),
+    Edit(
         "LoRA's dropout is ignored",
         "models/backbone/lora.py",
         "lora_dropout=settings.dropout",

@@ -4,128 +4,33 @@ import json
 import socket
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType, GGUFWriter
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer, processors
 
 from models.backbone.decoder import check_backbone, load_decoder, load_tokenizer
-from models.backbone.language_model import train_tokenizer
 from models.backbone.sources import BackboneConfig, build_backbone, count_parameters, fit_backbone
 from models.files import file_digest, staged_directory
-from models.slmrec.recommender import PROMPT
 from models.training.course import Course
-from tests.models import packages
-from tests.models.decoders import DEPTH, make_decoder
-
-WIDTH, HEADS, KEY_HEADS = 32, 4, 2
-FILE = "tiny_model/tiny.gguf"
-GGUF_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-
-
-@cache
-def tokenizer(*, bos: bool) -> Tokenizer:
-    """One that holds two spaces, and two line breaks, as one word."""
-    words = train_tokenizer(["  ", "\n\n"] * 5, 400, PROMPT)
-    if not bos:
-        words.post_processor = processors.TemplateProcessing(single="$A")
-    return words
-
-
-def gguf_name(name: str) -> str:
-    if name.startswith("model.layers."):
-        _, _, layer, *part, _ = name.split(".")
-        return f"blk.{layer}.{GGUF_NAMES['.'.join(part)]}.weight"
-    return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}[name]
-
-
-def interleaved(rows: np.ndarray, heads: int) -> np.ndarray:
-    """llama.cpp's order of a head's rows: the two that are turned together stand side by side."""
-    size = len(rows) // heads
-    halves = [
-        (head * size + half * size // 2 + pair) for head in range(heads) for pair in range(size // 2) for half in (0, 1)
-    ]
-    return rows[halves]
-
-
-def q4_1(levels: np.ndarray) -> np.ndarray:
-    """Blocks of 32 numbers -3.5 + 0.5 x level: step and minimum as float16, then the levels, two a byte."""
-    blocks = levels.reshape(len(levels), -1, 2, 16).astype(np.uint8)
-    scales = np.array([0.5, -3.5], dtype=np.float16).view(np.uint8)
-    packed = np.concatenate(
-        [np.broadcast_to(scales, (*blocks.shape[:2], 4)), blocks[:, :, 0] | blocks[:, :, 1] << 4], axis=2
-    )
-    return packed.reshape(len(levels), -1)
+from tests.models.decoders import DEPTH
+from tests.models.packages import (
+    FILE,
+    KEY_HEADS,
+    WIDTH,
+    only_index,
+    tiny_weights,
+    tokenizer,
+    with_model,
+    write_gguf,
+)
 
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """The weights of a tiny model of SmolLM2's shape; those of the feed-forward nets lie on the 16 levels of Q4_1."""
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 64, "vocab_size": tokenizer(bos=False).get_vocab_size()}
-    directory = make_decoder(tmp_path_factory.mktemp("written") / "model", "smollm2", **sizes)
-    weights = load_file(directory / "model.safetensors")
-    rng = np.random.default_rng(0)
-    for name, weight in weights.items():
-        if ".mlp." in name:
-            weights[name] = (-3.5 + 0.5 * rng.integers(0, 16, weight.shape)).astype(np.float32)
-    return weights
-
-
-def write_gguf(path: Path, weights: dict[str, np.ndarray], *, architecture: str = "llama", bos: bool = False) -> Path:
-    writer = GGUFWriter(path, architecture)
-    writer.add_block_count(DEPTH)
-    writer.add_context_length(256)
-    writer.add_embedding_length(WIDTH)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KEY_HEADS)
-    writer.add_rope_freq_base(5000.0)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    model = json.loads(tokenizer(bos=bos).to_str())["model"]
-    tokens = sorted(model["vocab"], key=model["vocab"].get)
-    writer.add_vocab_size(len(tokens))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3] + [1] * (len(tokens) - 1))
-    writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(0)
-    writer.add_add_bos_token(bos)
-    for name, weight in weights.items():
-        if ".mlp." in name:
-            writer.add_tensor(gguf_name(name), q4_1(2 * (weight + 3.5)), raw_dtype=GGMLQuantizationType.Q4_1)
-        elif ".q_proj." in name or ".k_proj." in name:
-            writer.add_tensor(gguf_name(name), interleaved(weight, HEADS if ".q_proj." in name else KEY_HEADS))
-        else:
-            writer.add_tensor(gguf_name(name) if "." in name else f"{name}.weight", weight)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def write_wheel(folder: Path, model: bytes) -> BackboneConfig:
-    """The package of one GGUF file."""
-    sha256 = file_digest(packages.write_wheel(folder, {FILE: model}))
-    return BackboneConfig("package", package="tiny-model", version="1.0", sha256=sha256, file=FILE)
+    return tiny_weights(tmp_path_factory.mktemp("written") / "model")
 
 
 @pytest.fixture(scope="session")
@@ -136,7 +41,7 @@ def model(written: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(autouse=True)
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder where pip finds packages, and nowhere else; the user's cache is empty."""
-    return packages.only_index(tmp_path, monkeypatch)
+    return only_index(tmp_path, monkeypatch)
 
 
 def build(config: BackboneConfig, directory: Path) -> Path:
@@ -154,7 +59,7 @@ def kept(tmp_path: Path, model: bytes) -> BackboneConfig:
     """A package that lies in the cache already, so that pip need not run."""
     folder = tmp_path / "made"
     folder.mkdir()
-    config = write_wheel(folder, model)
+    config = with_model(folder, model)
     (wheel,) = folder.iterdir()
     place = in_cache(tmp_path, wheel)
     place.parent.mkdir(parents=True)
@@ -169,7 +74,7 @@ def everything(folder: Path) -> set[Path]:
 def test_the_packages_model_becomes_a_backbone_with_the_same_weights(
     written: dict[str, np.ndarray], model: bytes, index: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    config = write_wheel(index, model)
+    config = with_model(index, model)
     directory = build(config, tmp_path / "backbone")
     assert "tiny_model" not in sys.modules
     told = capfd.readouterr()
@@ -192,7 +97,7 @@ def test_the_packages_model_becomes_a_backbone_with_the_same_weights(
 def test_the_second_domain_takes_it_from_the_cache_and_gets_the_same_files(
     model: bytes, index: Path, tmp_path: Path
 ) -> None:
-    config = write_wheel(index, model)
+    config = with_model(index, model)
     (wheel,) = index.iterdir()
     first = build(config, tmp_path / "first")
     assert file_digest(in_cache(tmp_path, wheel)) == config.sha256
@@ -206,7 +111,7 @@ def test_the_second_domain_takes_it_from_the_cache_and_gets_the_same_files(
 
 
 def test_a_damaged_copy_in_the_cache_is_fetched_again(model: bytes, index: Path, tmp_path: Path) -> None:
-    config = write_wheel(index, model)
+    config = with_model(index, model)
     place = in_cache(tmp_path, next(index.iterdir()))
     place.parent.mkdir(parents=True)
     place.write_bytes(b"half of it")
@@ -260,7 +165,7 @@ def test_what_was_made_is_told(model: bytes, tmp_path: Path) -> None:
 def test_a_package_that_is_not_the_pinned_one(
     change: dict[str, str], message: str, model: bytes, index: Path, tmp_path: Path
 ) -> None:
-    config = replace(write_wheel(index, model), **change)
+    config = replace(with_model(index, model), **change)
     before = everything(tmp_path)
     with pytest.raises(ValueError, match=message):
         build(config, tmp_path / "backbone")
@@ -269,7 +174,7 @@ def test_a_package_that_is_not_the_pinned_one(
 
 def test_an_index_that_is_not_reached(model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "made").mkdir()
-    config = write_wheel(tmp_path / "made", model)
+    config = with_model(tmp_path / "made", model)
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_RETRIES", "1")
     before = everything(tmp_path)
@@ -284,7 +189,7 @@ def test_an_index_that_is_not_reached(model: bytes, tmp_path: Path, monkeypatch:
 def test_a_cache_that_can_not_be_written(model: bytes, index: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(ValueError, match="set XDG_CACHE_HOME to a folder that can"):
-        build(write_wheel(index, model), tmp_path / "backbone")
+        build(with_model(index, model), tmp_path / "backbone")
     assert not (tmp_path / "backbone").exists()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from models.declaration import TrainingData
 from models.sequences import Sequences
-from tests.models.recommenders import training_data
+from tests.models.recommenders import SHAPES, random_backbone, training_data
 
 N_ITEMS = 30
 
@@ -21,7 +23,13 @@ def walks() -> Sequences:
     return Sequences.from_lists([(start + np.arange(length)) % N_ITEMS + 1 for start, length in steps])
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory, walks: Sequences) -> TrainingData:
+@pytest.fixture(scope="session", params=SHAPES)
+def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random one of four layers of width 16."""
+    return random_backbone(tmp_path_factory.mktemp("slmrec") / "backbone", shape=request.param)
+
+
+@pytest.fixture(scope="session", params=SHAPES)
+def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, walks: Sequences) -> TrainingData:
     """On a random backbone of four layers of width 32."""
-    return training_data(tmp_path_factory.mktemp("slmrec"), walks, N_ITEMS, width=32)
+    return training_data(tmp_path_factory.mktemp("slmrec"), walks, N_ITEMS, shape=request.param, width=32)

@@ -18,16 +18,11 @@ from models.training.config import TrainingConfig
 from models.training.processes import Processes
 from models.training.run import train
 from models.training.state import fingerprint
-from tests.models.recommenders import batch_of, random_backbone, recommender_on
+from tests.models.recommenders import batch_of, recommender_on
 
 TWO_BLOCKS = DistillationConfig(blocks=2, lambda_norm=0.01)
 TRAINING = TrainingConfig(learning_rate=0.02, max_steps=2, batch_size=3)
 ROWS = Sequences.from_lists([[1, 2, 3, 4], [7, 7], [9, 8, 7, 6, 5, 4]])
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_backbone(tmp_path_factory.mktemp("distillation") / "backbone")
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from models.sequences import Sequences
 from models.slmrec.layers import choose_layers, layer_influence, read_out
 from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
 from tests.models.decoders import DEPTH, make_decoder
+from tests.models.recommenders import SHAPES
 
 HISTORIES = Sequences.from_lists([[3], [1, 2, 3, 4, 5], [7, 7], [9, 8, 7, 6], [2, 4, 6, 8, 1, 3, 5]])
 
@@ -113,14 +115,15 @@ def test_influence_needs_histories(tmp_path: Path) -> None:
 FOUR = HISTORIES.take([0, 1, 2, 3])
 
 
-@pytest.fixture(params=["last", "all_positions"])
+@pytest.fixture(params=product(["last", "all_positions"], SHAPES), ids="-".join)
 def teacher(request: pytest.FixtureRequest, tmp_path: Path) -> LLMRecommender:
     """A recommender whose LoRA and norm do something."""
+    objective, kind = request.param
     torch.manual_seed(0)
     config = LLMRecommenderConfig(
-        layers=DEPTH, objective=request.param, max_items=5, tuned=LoraSettings(rank=2, dropout=0.0)
+        layers=DEPTH, objective=objective, max_items=5, tuned=LoraSettings(rank=2, dropout=0.0)
     )
-    recommender = LLMRecommender.from_backbone(config, make_decoder(tmp_path, "llama"), torch.randn(10, 6), seed=0)
+    recommender = LLMRecommender.from_backbone(config, make_decoder(tmp_path, kind), torch.randn(10, 6), seed=0)
     for name, parameter in recommender.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.2)

@@ -23,16 +23,10 @@ from tests.models.recommenders import (
     N_ITEMS,
     batch_of,
     exact_norms,
-    random_backbone,
     random_items,
     recommender_on,
     users,
 )
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_backbone(tmp_path_factory.mktemp("llm") / "backbone")
 
 
 @pytest.fixture

@@ -10,23 +10,17 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaModel
 
 from models.backbone.lora import LoraSettings
-from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, check_prompt
+from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig, check_fit
 from tests.models.decoders import make_decoder
 from tests.models.recommenders import (
     CONFIG,
     N_ITEMS,
     batch_of,
     exact_norms,
-    random_backbone,
     random_items,
     recommender_on,
     users,
 )
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_backbone(tmp_path_factory.mktemp("llm") / "backbone")
 
 
 @pytest.fixture
@@ -145,8 +139,14 @@ def test_a_prompt_that_does_not_fit_is_refused(make: Callable, backbone: Path) -
     with pytest.raises(ValueError, match=remedy):
         make(max_items=100)
     with pytest.raises(ValueError, match=remedy):
-        check_prompt(backbone, replace(CONFIG, max_items=100))
-    check_prompt(backbone, CONFIG)
+        check_fit(backbone, replace(CONFIG, max_items=100))
+    check_fit(backbone, CONFIG)
+
+
+def test_a_backbone_without_the_layers_that_are_wanted_is_refused(backbone: Path) -> None:
+    check_fit(backbone, replace(CONFIG, layers=4))
+    with pytest.raises(ValueError, match="5 layers are wanted, but the backbone has 4: lower"):
+        check_fit(backbone, replace(CONFIG, layers=5))
 
 
 @pytest.mark.parametrize("table", [torch.full((4, 2), torch.nan), torch.zeros(4, 2), torch.ones(4)])
