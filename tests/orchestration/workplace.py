@@ -45,6 +45,7 @@ student:
   distillation: {blocks: 2, lambda_ms: 0.1}
   training: {learning_rate: 0.005, epochs: 10, batch_size: 64, evaluate_every: 5}
 evaluation: {candidates: 10, seed: 5}
+gate: {latency_ms: 60000}
 """
 
 
