@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,8 @@ class Model:
 
 
 @pytest.fixture
-def model(request: pytest.FixtureRequest, tracked_home: Path) -> Model:
-    made = Model(request.node.name[5:45].strip("_").lower())
+def model(tracked_home: Path) -> Model:
+    made = Model(f"d{uuid.uuid4().hex[:12]}")
     connect(home.mlflow_uri()).create_registered_model(made.name)
     return made
 
@@ -111,9 +112,7 @@ def test_a_version_may_be_named_instead(model: Model) -> None:
         ({}, "has no challenger: name a version"),
     ],
 )
-def test_a_promotion_is_refused_in_plain_words(request: pytest.FixtureRequest, given: dict, told: str) -> None:
-    model = Model(f"refused_{request.node.callspec.indices['given']}")
-    connect(home.mlflow_uri()).create_registered_model(model.name)
+def test_a_promotion_is_refused_in_plain_words(model: Model, given: dict, told: str) -> None:
     first = model.version()
     for gate, rival in (("failed", "1"), (None, ""), ("passed", ""), ("passed", "2")):
         model.version(gate, rival)
@@ -167,7 +166,7 @@ def test_a_rollback_to_a_deleted_version_is_refused(model: Model) -> None:
     model.promote(first)
     model.promote(model.version(rival=first))
     connect(home.mlflow_uri()).delete_model_version(model.name, first)
-    with pytest.raises(ValueError, match="Version 1 of .*, the champion before, was deleted"):
+    with pytest.raises(ValueError, match=r"Version 1 of .*, the champion before, was deleted"):
         model.rollback()
     assert model.champion() == "2"
 
