@@ -4,20 +4,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, DefaultSensorStatus, SensorResult, build_sensor_context
+from dagster import DagsterInstance, DefaultSensorStatus, SensorDefinition, SensorResult, build_sensor_context
 
 from assets.registry import promotions
 from assets.registry.store import connect
 from assets.registry.versions import set_alias
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
-from orchestration.sensors import champion_sensor
+from orchestration.definitions import build_definitions
+from tests.orchestration.workplace import DOMAINS, PROFILE
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:DeprecationWarning"  # MLflow 3.17's queries, SQLAlchemy 2.1 (November 2026)
 )
 
 MODEL = "slmrec-beauty-student"
+
+
+@pytest.fixture
+def look_out(tmp_path: Path) -> SensorDefinition:
+    """The code location's sensor, over two domains."""
+    domains, profile = tmp_path / "domains.yaml", tmp_path / "tiny.yaml"
+    domains.write_text(DOMAINS.replace("tiny:", "empty:") + DOMAINS.replace("tiny:", "beauty:"))
+    profile.write_text(PROFILE)
+    found = build_definitions([domains], [profile], "tiny").get_sensor_def("champion_sensor")
+    assert isinstance(found, SensorDefinition)
+    return found
 
 
 @pytest.fixture
@@ -35,14 +47,15 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("store")
-def test_each_change_is_told_once_with_the_whole_log() -> None:
-    sensor = champion_sensor(["empty", "beauty"])
+def test_each_change_is_told_once_with_the_whole_log(look_out: SensorDefinition) -> None:
     cursor: str | None = None
 
     def look() -> SensorResult:
         nonlocal cursor
         with DagsterInstance.ephemeral() as instance, build_sensor_context(instance, cursor=cursor) as context:
-            result = sensor(context)
+            result = look_out(context)
+            for event in getattr(result, "asset_events", ()):
+                instance.report_runless_asset_event(event)  # as the daemon does it
         assert isinstance(result, SensorResult)
         cursor = result.cursor
         return result
@@ -73,7 +86,6 @@ def test_each_change_is_told_once_with_the_whole_log() -> None:
     assert "model" not in told.metadata
 
 
-def test_it_is_off_until_it_is_switched_on_and_looks_once_a_minute() -> None:
-    sensor = champion_sensor([])
-    assert sensor.default_status is DefaultSensorStatus.STOPPED
-    assert sensor.minimum_interval_seconds == 60
+def test_it_is_off_until_it_is_switched_on_and_looks_once_a_minute(look_out: SensorDefinition) -> None:
+    assert look_out.default_status is DefaultSensorStatus.STOPPED
+    assert look_out.minimum_interval_seconds == 60
