@@ -14,6 +14,9 @@ PROFILES ?=
 KEEP ?= 3
 DAYS ?= 30
 DRY ?=
+VERSION ?=
+FORCE ?=
+RECOMMENDER ?= student
 ONLY ?=
 DAGSTER_PORT ?= 3000
 MLFLOW_PORT ?= 5000
@@ -36,7 +39,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies synth ui prune test bench mutants check clean
+.PHONY: help setup demo run studies promote rollback history synth ui prune test bench mutants check clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +60,19 @@ run: $(READY)  ## the whole chain: DOMAIN=… PROFILE=… [AS_OF=day] [DOMAINS=o
 
 studies: $(READY)  ## the studies of a domain that `make run` has been through, with the same settings
 	@$(BIN)/python -m orchestration studies --domain '$(DOMAIN)' --profile '$(PROFILE)' $(if $(AS_OF),--as-of '$(AS_OF)')
+
+# The shell reads REASON and BY from the environment, so that any character may stand in them.
+export REASON ?=
+export BY ?= $(USER)
+
+promote: $(READY)  ## make the challenger the champion: DOMAIN=… REASON=… [VERSION=…] [BY=…] [FORCE=1]
+	@$(BIN)/python -m orchestration promote --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)' --reason "$$REASON" --by "$$BY"$(if $(VERSION), --version '$(VERSION)')$(if $(FORCE), --force)
+
+rollback: $(READY)  ## make the version before the champion again: DOMAIN=… REASON=… [BY=…]
+	@$(BIN)/python -m orchestration rollback --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)' --reason "$$REASON" --by "$$BY"
+
+history: $(READY)  ## who became the champion, when and why: DOMAIN=…
+	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)'
 
 synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=folder [SEED=…]
 	@$(BIN)/python -m orchestration synth --users '$(USERS)' --items '$(ITEMS)' --seed '$(SEED)' --out '$(OUT)'

@@ -1,26 +1,59 @@
-"""Delivery: a student that passes its gate gets the alias `challenger`, for a reviewer to judge."""
+"""Delivery: a student that passes its gate gets the alias `challenger`; a reviewer makes it the champion.
 
+Belongs here: the assets of it. Not here: the gate's checks, the version's page, the log of champions
+(`assets/registry/`).
+"""
+
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dagster import AssetExecutionContext, MetadataValue, asset
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetSpec,
+    MetadataValue,
+    Output,
+    asset,
+)
 from pydantic import BaseModel
 
 from assets.amazon.dataset import Dataset
 from assets.configuration.resources import DomainResource, ProfileResource
-from assets.registry import versions
-from assets.registry.champion import judge_champion
-from assets.registry.store import model_name, model_url
-from assets.results import Results
+from assets.data import DatasetStatistics
+from assets.registry import gate, promotions, versions
+from assets.registry.champion import request_milliseconds
+from assets.registry.gate import Finding, Rival
+from assets.registry.model_page import model_page
+from assets.registry.packing import model_card
+from assets.registry.promotions import CHALLENGER, FAILED, GATE_TAG, PASSED, REASONS_TAG, RIVAL_TAG
+from assets.registry.runs import MLflowTracking
+from assets.registry.store import dagster_run_url, model_url
+from assets.registry.trainings import SYNTHETIC
+from assets.results import SUBJECT, Report, Results
 from assets.workspace import home as homes
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion
-from assets.workspace.presentation import OWNERS
+from assets.workspace.presentation import OWNERS, table_metadata
 from assets.workspace.resources import Home
 
 if TYPE_CHECKING:
+    from assets.configuration.profiles import Profile
     from assets.workspace.evaluations import Evaluation
 
-CHALLENGER, CHAMPION = "challenger", "champion"
 FLOOR = "popularity"
+
+champion = AssetSpec(
+    "champion",
+    deps=["challenger"],
+    group_name="delivery",
+    kinds={"mlflow"},
+    owners=OWNERS,
+    description=(
+        "The version that a reviewer chose (`make promote`, `make rollback`). No job makes it: `champion_sensor` tells "
+        "each change of it, those made by hand in the registry too."
+    ),
+)
 
 
 class Decision(BaseModel):
@@ -28,98 +61,158 @@ class Decision(BaseModel):
 
     model: RegisteredVersion
     accepted: bool
-    reasons: list[str]
+    findings: list[Finding]
+
+    def reasons(self) -> list[str]:
+        """A line a check; those that failed come first where there are any."""
+        return [one.words for one in sorted(self.findings, key=lambda one: one.passed)]
 
     def words(self) -> str:
         """One line for the terminal."""
         verdict = f"version {self.model.version} is the challenger" if self.accepted else "held back"
-        return f"{self.model.name}: {verdict} ({'; '.join(self.reasons)})"
+        return f"{self.model.name}: {verdict} ({'; '.join(self.reasons())})"
 
 
-@asset(group_name="delivery", kinds={"mlflow"}, owners=OWNERS, io_manager_key="records")
+DELIVERABLE = (SUBJECT, "narrow_student")
+"""What a profile may deliver; each has a champion of its own."""
+
+
+@asset(
+    group_name="delivery",
+    kinds={"mlflow"},
+    owners=OWNERS,
+    io_manager_key="records",
+    check_specs=[AssetCheckSpec(name, asset="challenger", description=told) for name, told in gate.CHECKS.items()],
+)
 def challenger(
     context: AssetExecutionContext,
     home: Home,  # noqa: ARG001  # holds the domain
     domains: DomainResource,
     profile: ProfileResource,
+    tracking: MLflowTracking,
     splits: Dataset,
     student: Checkpoint,
     narrow_student: Checkpoint,
     main_results: Results,
-) -> Decision:
-    """The version of the student that the profile delivers: `challenger` if it was judged itself and beats popularity.
+    dataset_statistics: DatasetStatistics,
+    evaluation_report: Report,
+) -> Iterator[Output[Decision] | AssetCheckResult]:
+    """The registered version of the student that the profile delivers, aliased `challenger` if it passes the gate: the checks of this asset.
 
-    Where the registry has a champion, it is judged on these splits too, whatever data it was trained on.
+    The verdict and all that it stands on are the version's description in the registry. The data checks are not asked
+    again: a critical one that fails has stopped the chain.
     """
-    domain, chosen = domains.load(context.partition_key), profile.load(context.partition_key)
-    rules, delivered = chosen.evaluation, {"student": student, "narrow_student": narrow_student}
-    student = delivered[chosen.delivery.recommender]
-    if main_results.data_version != splits.version:
-        raise ValueError(
-            f"main_results was measured on data version {main_results.data_version}, but the splits are now "
-            f"{splits.version}, so the champion would be compared on other users: materialise main_results again for "
-            f"domain {domain.name!r}."
-        )
+    domain, settings = domains.load(context.partition_key), profile.load(context.partition_key)
+    student = {"student": student, "narrow_student": narrow_student}[settings.delivery.recommender]
+    for name, version in (
+        ("main_results was measured on", main_results.data_version),
+        ("dataset_statistics describes", dataset_statistics.data_version),
+    ):
+        if version != splits.version:
+            raise ValueError(
+                f"{name} data version {version}, but the splits are now {splits.version}, so the gate would compare "
+                f"different users: materialise both again for domain {domain.name!r}."
+            )
+    if student.model is None:
+        raise ValueError(f"The {student.name} of domain {student.domain!r} is not registered: materialise it again.")
     evaluations = main_results.evaluations()
-    champion = judge_champion(model_name(domain.name, student.name), CHAMPION, splits, domain, rules)
-    decision = decide(student, main_results, evaluations, champion, rules.seed)
+    rival = gate.find_rival(student.model, splits, domain, settings.evaluation)
+    milliseconds = request_milliseconds(student.model, splits)
+    decision = decide(student, main_results, evaluations, rival, splits, milliseconds, settings)
+    records = evaluations[student.name].records
+    made = student.provenance
+    links = {
+        "Evaluation report": evaluation_report.url,
+        "Dagster run of this verdict": dagster_run_url(context.run.run_id),
+        **({"MLflow run of the training": tracking.run_url(made.mlflow_run)} if made.mlflow_run else {}),
+    }
+    card = model_card(student, label=_label(student.name), note=SYNTHETIC if domain.synthetic else "")
+    page = model_page(
+        decision.findings, rival, records, main_results.comparisons, dataset_statistics.values, card=card, links=links
+    )
+    tags = {
+        GATE_TAG: PASSED if decision.accepted else FAILED,
+        REASONS_TAG: "; ".join(decision.reasons()),
+        RIVAL_TAG: rival.version.version if rival else "",
+    }
+    versions.describe(decision.model, page, tags)
     if decision.accepted:
         versions.set_alias(decision.model, CHALLENGER)
+        if settings.gate.promote:
+            _promote(context, decision)
     else:
-        context.log.warning(f"{decision.words()}")
-    context.add_output_metadata(
-        {
+        context.log.warning(decision.words())
+    yield Output(
+        decision,
+        metadata={
             "decision": CHALLENGER if decision.accepted else "held back",
-            "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in decision.reasons)),
+            "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in decision.reasons())),
             "model": MetadataValue.url(model_url(decision.model)),
-        }
+            "page": MetadataValue.md(page),
+        },
     )
-    return decision
+    for one in decision.findings:
+        yield AssetCheckResult(
+            asset_key="challenger",
+            check_name=one.name,
+            passed=one.passed,
+            severity=AssetCheckSeverity.WARN,  # a student that is held back is no fault of the run
+            metadata={
+                "observed": one.words,
+                **one.values,
+                **({"slices": table_metadata(one.rows)} if one.rows else {}),
+            },
+        )
 
 
 def decide(
     student: Checkpoint,
     results: Results,
     evaluations: "dict[str, Evaluation]",
-    champion: "Evaluation | None",
-    seed: int,
+    rival: Rival | None,
+    dataset: Dataset,
+    milliseconds: list[float],
+    settings: "Profile",
 ) -> Decision:
-    """The gate: the results are of this very student, and it is better than popularity over the full catalogue.
+    """The gate's verdict on a registered student.
 
-    The champion, if there is one, is evidence for the reviewer, and no part of the gate.
-
-    Raises:
-        ValueError: if the student was not registered.
+    Args:
+        student: with its version.
+        results: that are to be of this student.
+        evaluations: behind the results.
+        rival: that the student is compared with.
+        dataset: that all were judged on.
+        milliseconds: what requests to the student took.
+        settings: with the gate's limits and the seed.
     """
-    from evaluation.metrics import HEADLINE
-    from evaluation.significance import compare, number
-
-    if student.model is None:
-        raise ValueError(f"The {student.name} of domain {student.domain!r} is not registered: materialise it again.")
-    judged = results.judged[student.name].identity
-    same = judged == student.identity
-    reasons = ["judged itself" if same else f"main_results judged {judged}, and this student is {student.identity}"]
-    values = {
-        name: evaluation.records[0].protocol.values(evaluation.ranks)[HEADLINE]
-        for name, evaluation in {**evaluations, **({CHAMPION: champion} if champion else {})}.items()
-        if name in (student.name, FLOOR, CHAMPION)
-    }
-    ours, floor = values[student.name], values[FLOOR]
-    assert ours is not None
-    assert floor is not None
-    reasons.append(f"NDCG@10 over the full catalogue {number(ours.mean())}, popularity {number(floor.mean())}")
-    if champion and (theirs := values[CHAMPION]) is not None:
-        difference = compare(ours, theirs, seed=seed)
-        record = champion.records[0]
-        reasons.append(
-            f"champion (trained on data {record.provenance.data_version}) on the same users {number(theirs.mean())}, "
-            f"difference {number(difference.mean, '+')} ({number(difference.low, '+')} to "
-            f"{number(difference.high, '+')}); it doesn't know {record.unknown.targets:.1%} of the targets"
-        )
-    return Decision(model=student.model, accepted=bool(same and ours.mean() > floor.mean()), reasons=reasons)
+    assert student.model is not None
+    rules, seed = settings.gate, settings.evaluation.seed
+    ours, floor = (gate.headline(evaluations[name]) for name in (student.name, FLOOR))
+    findings = [
+        gate.judged_itself(results.judged[student.name].identity, student.identity),
+        gate.better_than_popularity(ours, floor),
+        gate.no_worse_than_rival(ours, rival, rules.margin, seed),
+        gate.no_slice_collapsed(ours, rival, dataset, rules, seed),
+        gate.answers_in_time(milliseconds, rules.latency_ms),
+    ]
+    return Decision(model=student.model, accepted=all(one.passed for one in findings), findings=findings)
 
 
 def read_decision(domain: str) -> Decision:
     """The last decision on a domain's student; FileNotFoundError where there is none."""
     path = homes.records_directory() / "challenger" / f"{domain}.json"
     return Decision.model_validate_json(path.read_bytes())
+
+
+def _promote(context: AssetExecutionContext, decision: Decision) -> None:
+    """Without a reviewer; a version that is the champion already stays it."""
+    model = decision.model
+    if versions.aliased(model.name, promotions.CHAMPION) != model:
+        reason = f"passed its gate in Dagster run {context.run.run_id}"
+        promotions.promote(context.partition_key, model.name, version=model.version, reason=reason, by="automatic")
+
+
+def _label(recommender: str) -> str:
+    from evaluation.report.labels import label
+
+    return label(recommender)

@@ -62,9 +62,10 @@ class Results(BaseModel):
 
 
 class Report(BaseModel):
-    """The report's file."""
+    """The report's file, and where a browser shows it."""
 
     path: Path
+    url: str
 
 
 @asset(
@@ -201,15 +202,16 @@ def write_report(
     write_file(path, html.encode())
     with tracking.run(context, domain=domain, parameters={"records": len(records)}) as run:
         run.log_artifact(path)
+        url = run.artifact_url(name)
         context.add_output_metadata(
             {
-                "report": MetadataValue.url(run.artifact_url(name)),
+                "report": MetadataValue.url(url),
                 "file": MetadataValue.path(path),
                 "records": len(records),
                 **run.links(),
             }
         )
-    return Report(path=path)
+    return Report(path=path, url=url)
 
 
 def sentences(results: Results) -> list[str]:

@@ -42,9 +42,21 @@ def slice_metrics(
         purchases: int64 [V + 1], how often each item was bought in training; 0 is padding.
         seed: of the bootstrap.
     """
+    slices = []
+    for name, (members, rule) in slice_members(target_counts, history_lengths, purchases).items():
+        chosen = {metric: None if of_users is None else of_users[members] for metric, of_users in values.items()}
+        metrics = summarise(chosen, seed) if members.any() else dict.fromkeys(METRICS)
+        slices.append(Slice(name=name, rule=rule, users=int(members.sum()), metrics=metrics))
+    return tuple(slices)
+
+
+def slice_members(
+    target_counts: np.ndarray, history_lengths: np.ndarray, purchases: np.ndarray
+) -> dict[str, tuple[np.ndarray, str]]:
+    """Name -> who is in the slice, bool [B], and its rule in words; the arguments are those of `slice_metrics`."""
     head, middle = popularity_cuts(purchases)
     median = int(np.median(history_lengths))
-    rules = {
+    return {
         "head": (target_counts >= head, f"target bought {head:,} times or more"),
         "middle": ((target_counts < head) & (target_counts >= middle), _times(middle, head - 1)),
         "tail": ((target_counts < middle) & (target_counts > 0), _times(1, middle - 1)),
@@ -52,12 +64,6 @@ def slice_metrics(
         "short": (history_lengths <= median, f"history of up to {median} items"),
         "long": (history_lengths > median, f"more than {median} items"),
     }
-    slices = []
-    for name, (members, rule) in rules.items():
-        chosen = {metric: None if of_users is None else of_users[members] for metric, of_users in values.items()}
-        metrics = summarise(chosen, seed) if members.any() else dict.fromkeys(METRICS)
-        slices.append(Slice(name=name, rule=rule, users=int(members.sum()), metrics=metrics))
-    return tuple(slices)
 
 
 def popularity_cuts(purchases: np.ndarray) -> tuple[int, int]:

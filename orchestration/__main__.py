@@ -1,6 +1,7 @@
-"""`python -m orchestration run|studies|ui|prune|synth`: what the make targets call."""
+"""`python -m orchestration run|studies|promote|rollback|history|ui|prune|synth`: what the make targets call."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     prune.add_argument("--days", type=float, default=30, help="whatever is younger stays (30)")
     prune.add_argument("--dry", action="store_true", help="list, and remove nothing")
     prune.set_defaults(command=_prune)
+    _add_review(commands)
     synth = commands.add_parser("synth", help="write synthetic reviews and metadata in Amazon's raw format")
     synth.add_argument("--users", type=int, required=True, help="reviewers, each of about eleven reviews")
     synth.add_argument("--items", type=int, required=True, help="products, at most as many as users")
@@ -46,6 +48,23 @@ def _parser() -> argparse.ArgumentParser:
     synth.add_argument("--seed", type=int, default=0, help="another seed is another world")
     synth.set_defaults(command=_synth)
     return parser
+
+
+def _add_review(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    promote = commands.add_parser("promote", help="make a version the champion: by default the challenger")
+    promote.add_argument("--version", help="its number")
+    promote.add_argument("--force", action="store_true", help="whatever the gate has said")
+    promote.set_defaults(command=_promote)
+    rollback = commands.add_parser("rollback", help="make the version before the champion again")
+    rollback.set_defaults(command=_rollback)
+    for move in (promote, rollback):
+        move.add_argument("--reason", required=True, help="why, for the log")
+        move.add_argument("--by", default=os.environ.get("USER", ""), help="who, for the log ($USER)")
+    history = commands.add_parser("history", help="list who became the champion, when and why")
+    history.set_defaults(command=_history)
+    for command in (promote, rollback, history):
+        command.add_argument("--domain", required=True, help="a domain's name")
+        command.add_argument("--recommender", choices=("student", "narrow_student"), default="student")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -58,6 +77,26 @@ def _prune(options: argparse.Namespace) -> int:
     from orchestration.prune import prune
 
     return prune(options.keep, options.days, dry=options.dry)
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from orchestration.review import promote
+
+    return promote(
+        options.domain, options.recommender, options.version, options.reason, options.by, force=options.force
+    )
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from orchestration.review import rollback
+
+    return rollback(options.domain, options.recommender, options.reason, options.by)
+
+
+def _history(options: argparse.Namespace) -> int:
+    from orchestration.review import history
+
+    return history(options.domain, options.recommender)
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from assets.studies import ablation, depth, online, report, theory
 from assets.workspace.io_managers import ParquetIOManager, RecordIOManager, TablesIOManager
 from assets.workspace.resources import Home
 from orchestration.console import progress_console
+from orchestration.sensors import champion_sensor
 
 DOMAINS = Path(__file__).with_name("domains.yaml")
 PROFILES = Path(__file__).with_name("profiles")
@@ -81,13 +82,18 @@ def build_definitions(domains: Sequence[Path], profiles: Sequence[Path], profile
     Raises:
         ValueError: names the file and the setting that is wrong.
     """
-    partitions = StaticPartitionsDefinition(list(load_domains(domains)))
+    names = list(load_domains(domains))
+    partitions = StaticPartitionsDefinition(names)
     # Configured at launch, they are the same for `trainings` as for the assets, with the launchpad's overrides.
     home, tracking = Home.configure_at_launch(), MLflowTracking.configure_at_launch()
     every_domain = type(domain_resource(domains)).configure_at_launch()
     chosen = type(profile_resource(profiles, profile)).configure_at_launch()
     return Definitions(
-        assets=[partitioned(asset, partitions) for asset in (*ASSETS, *STUDIES)],
+        assets=[
+            *(partitioned(asset, partitions) for asset in (*ASSETS, *STUDIES)),
+            delivery.champion.replace_attributes(partitions_def=partitions),
+        ],
+        sensors=[champion_sensor(names)],
         jobs=[
             define_asset_job(
                 "chain",

@@ -43,6 +43,26 @@ class EvaluationProfile(_Part):
     seed: int = Field(default=2024, ge=0, description="of drawn candidates, bootstrap and randomisation test (ours)")
 
 
+class GateProfile(_Part):
+    """When a student becomes the challenger (ours); no training and no evaluation depends on it."""
+
+    margin: float = Field(
+        default=0.001,
+        ge=0,
+        le=1,
+        description="NDCG@10 that it may be worse than the champion, by the lower end of the paired 95 % interval",
+    )
+    slice_loss: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="the share of the champion's NDCG@10 that no slice may lose, by the upper end of its interval",
+    )
+    slice_users: int = Field(default=100, ge=1, description="slices of fewer users are shown, and not judged")
+    latency_ms: float = Field(default=100, gt=0, description="the median of one request, of one history")
+    promote: bool = Field(default=False, description="a student that passes becomes the champion, without a reviewer")
+
+
 class StudiesProfile(_Part):
     """How large the studies are; the paper shows neither seeds nor spreads (ours)."""
 
@@ -112,6 +132,7 @@ class Profile(_Part):
     delivery: DeliveryProfile = DeliveryProfile()
     validation: ValidationProfile = ValidationProfile()
     evaluation: EvaluationProfile = EvaluationProfile()
+    gate: GateProfile = GateProfile()
     studies: StudiesProfile = StudiesProfile()
 
     def settings_of(self, recommender: str) -> Any:

@@ -2,8 +2,11 @@
 
 import functools
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from assets.amazon.dataset import Dataset
 from assets.registry.packing import CATALOGUE
@@ -53,6 +56,28 @@ def judge_champion(
     item_ids = json.loads((artifacts / CATALOGUE).read_text(encoding="utf-8"))["items"]
     make = functools.partial(load_served)
     return evaluate(checkpoint, dataset, domain, rules, name=alias, make=make, item_ids=item_ids)
+
+
+def request_milliseconds(version: RegisteredVersion, dataset: Dataset, calls: int = 20) -> list[float]:
+    """How long each of some requests took, of one test history each, to the version loaded as a server loads it.
+
+    The first three calls are not counted: they warm up. No network is between.
+    """
+    import mlflow.pyfunc
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model(str(_download(version)))
+    raw_ids = np.array(dataset.item_ids, dtype=object)
+    histories = dataset.histories("test")
+    taken = []
+    for call in range(3 + calls):
+        row = call % len(histories)
+        known = histories.values[histories.offsets[row] : histories.offsets[row + 1]]
+        request = pd.DataFrame({"history": [raw_ids[known - 1].tolist()]})
+        start = time.perf_counter()
+        model.predict(request)
+        taken.append(1000 * (time.perf_counter() - start))
+    return taken[3:]
 
 
 def load_served(checkpoint: Path) -> "AnyRecommender":

@@ -79,6 +79,26 @@ def aliased(name: str, alias: str) -> RegisteredVersion | None:
     return RegisteredVersion(name=name, version=str(found.version))
 
 
+def tags_of(name: str, number: str) -> dict[str, str] | None:
+    """A version's tags; None where there is no such version, or it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return dict(connect(home.mlflow_uri()).get_model_version(name, number).tags)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def describe(version: RegisteredVersion, description: str, tags: Mapping[str, str]) -> None:
+    """Let the version's page say this (Markdown), and set these tags."""
+    client = connect(home.mlflow_uri())
+    client.update_model_version(version.name, version.version, description)
+    for key, value in tags.items():
+        client.set_model_version_tag(version.name, version.version, key, value)
+
+
 def _new_version(
     client: "MlflowClient", run: TrackedRun, checkpoint: Checkpoint, dataset: Dataset, name: str, card: str
 ) -> RegisteredVersion:

@@ -78,6 +78,11 @@ def report_directory(domain: str) -> Path:
     return home() / "reports" / domain
 
 
+def promotions_log(domain: str) -> Path:
+    """Which versions were the champion, a JSON line a change."""
+    return home() / "promotions" / f"{domain}.jsonl"
+
+
 def data_docs_directory(domain: str) -> Path:
     """What the checks found in a domain's data, as pages and as JSON."""
     return home() / "data_docs" / domain
@@ -109,7 +114,7 @@ def mlflow_artifacts() -> Path:
 
 
 def locks_directory() -> Path:
-    """The lock files, one a domain, and one for making the MLflow store."""
+    """The lock files: of each domain, of its log of champions, and one for making the MLflow store."""
     return home() / "locks"
 
 

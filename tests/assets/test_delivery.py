@@ -1,4 +1,4 @@
-"""The gate: which student becomes the challenger, and what the reviewer is told."""
+"""The gate: which student becomes the challenger, what the reviewer is told, and who becomes the champion by itself."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from dagster import AssetCheckSeverity
 
 from assets.amazon.dataset import Dataset
-from assets.delivery import Decision, challenger, decide, read_decision
-from assets.registry.champion import judge_champion
-from assets.registry.versions import aliased, set_alias
-from assets.results import Results, gather
+from assets.data import DatasetStatistics
+from assets.delivery import Decision, challenger, delivered_model, read_decision
+from assets.registry import promotions
+from assets.registry.gate import CHECKS, answers_in_time, find_rival
+from assets.registry.store import connect
+from assets.registry.versions import aliased, set_alias, tags_of
+from assets.results import Report, Results, gather
+from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint
 from evaluation.significance import compare, number
 from models.baselines.popularity import PopularitySettings, fit_popularity
@@ -38,74 +43,6 @@ POPULARITY = (fit_popularity, PopularitySettings())
 GRAPH = (fit_successor_graph, SuccessorGraphSettings())
 """Knows what comes next on the ring, as popularity can't."""
 
-
-def recommender(name: str, fit: tuple[Any, Any], domain: str, seed: int = 0) -> Checkpoint:
-    """Trained, judged and registered."""
-    made = judged(trained(name, *fit, DATASET, domain, seed=seed), DATASET)
-    return made.model_copy(update={"model": registered(made, DATASET)})
-
-
-def decision_on(
-    student: Checkpoint, floor: Checkpoint, results: Results | None = None, champion: Any = None
-) -> Decision:
-    found = results or gather({"popularity": floor, "student": student}, seed=5)
-    return decide(student, found, found.evaluations(), champion, seed=5)
-
-
-def mean_ndcg(checkpoint: Checkpoint) -> float:
-    found = gather({"student": checkpoint}, seed=5).records()[0].metrics["ndcg_at_10"]
-    return found.mean
-
-
-@pytest.fixture
-def floor(tracked_home: Path) -> Checkpoint:
-    return recommender("popularity", POPULARITY, "gate")
-
-
-def test_a_student_that_was_judged_itself_and_beats_popularity_is_accepted(floor: Checkpoint) -> None:
-    student = recommender("student", GRAPH, "gate")
-    decision = decision_on(student, floor)
-    assert decision.accepted
-    assert decision.model == student.model
-    ours, theirs = (number(mean_ndcg(one)) for one in (student, floor))
-    assert ours > theirs
-    assert decision.reasons == [
-        "judged itself",
-        f"NDCG@10 over the full catalogue {ours}, popularity {theirs}",
-    ]
-    assert f"version {student.model.version} is the challenger" in decision.words()
-
-
-def test_a_student_trained_after_it_was_judged_is_held_back(floor: Checkpoint) -> None:
-    before, after = (recommender("student", GRAPH, "gate", seed) for seed in (0, 1))
-    results = gather({"popularity": floor, "student": before}, seed=5)
-    assert decision_on(before, floor, results).accepted
-    decision = decision_on(after, floor, results)
-    assert not decision.accepted
-    assert decision.reasons[0] == f"main_results judged {before.identity}, and this student is {after.identity}"
-    assert "held back" in decision.words()
-
-
-def test_a_student_that_is_as_good_as_popularity_is_held_back(floor: Checkpoint) -> None:
-    student = recommender("student", POPULARITY, "gate")
-    assert mean_ndcg(student) == mean_ndcg(floor)
-    decision = decision_on(student, floor)
-    assert not decision.accepted
-    assert decision.reasons[0] == "judged itself"
-
-
-def test_a_student_that_is_worse_than_the_floor_is_held_back(tracked_home: Path) -> None:
-    floor, student = recommender("popularity", GRAPH, "upside_down"), recommender("student", POPULARITY, "upside_down")
-    assert mean_ndcg(student) < mean_ndcg(floor)
-    assert not decision_on(student, floor).accepted
-
-
-def test_a_student_that_is_not_registered_is_an_error(floor: Checkpoint) -> None:
-    student = recommender("student", GRAPH, "gate").model_copy(update={"model": None})
-    with pytest.raises(ValueError, match="student of domain 'gate' is not registered: materialise student again"):
-        decision_on(student, floor)
-
-
 OLDER_IDS = DATASET.item_ids[:9]
 
 
@@ -115,30 +52,19 @@ def older() -> Dataset:
     return dataset_of(rows, OLDER_IDS)
 
 
-@pytest.mark.parametrize("fit", [GRAPH, POPULARITY])
-def test_a_champion_is_evidence_and_no_part_of_the_gate(tracked_home: Path, fit: tuple[Any, Any]) -> None:
-    """Whether the champion is better than the student or worse: the gate decides the same."""
-    domain = f"reigned_{fit[0].__name__}"
-    reigning = trained("student", *fit, older(), domain)
-    set_alias(registered(reigning, older()), "champion")
-    champion = judge_champion(f"slmrec-{domain}-student", "champion", DATASET, domain_of(domain), RULES)
-    floor, good, equal = (
-        recommender(name, made, domain)
-        for name, made in (("popularity", POPULARITY), ("student", GRAPH), ("student", POPULARITY))
-    )
-    for student, accepted in ((good, True), (equal, False)):
-        alone, decision = decision_on(student, floor), decision_on(student, floor, champion=champion)
-        assert (alone.accepted, decision.accepted) == (accepted, accepted)
-        assert decision.reasons[:-1] == alone.reasons
-        told = decision.reasons[-1]
-        unknown = np.mean([DATASET.item_ids[target - 1] not in OLDER_IDS for target in DATASET.targets("test")])
-        assert 0 < unknown < 1
-        assert f"trained on data {older().version}" in told
-        assert told.endswith(f"it doesn't know {unknown:.1%} of the targets")
-        ours, theirs = (values_of(one) for one in (student.evaluation, champion.directory))
-        difference = compare(ours, theirs, seed=5)
-        assert f"on the same users {number(theirs.mean())}, difference {number(difference.mean, '+')} " in told
-        assert f"({number(difference.low, '+')} to {number(difference.high, '+')})" in told
+def mixed() -> Dataset:
+    """Long histories go round a ring of thirty; the short ones are drawn, half of them end at the popular item 6."""
+    rng = np.random.default_rng(1)
+    around = [[(start + step) % 30 + 1 for step in range(8)] for start in range(60)]
+    drawn = [(rng.choice(24, size=4, replace=False) + 7).tolist() for _ in range(80)]
+    short = [[6, *items] if user % 2 else [*items, 6] for user, items in enumerate(drawn)]
+    return dataset_of([*around, *short], [f"B{item:03}" for item in range(30)])
+
+
+def recommender(name: str, fit: tuple[Any, Any], domain: str, seed: int = 0, dataset: Dataset = DATASET) -> Checkpoint:
+    """Trained, judged and registered."""
+    made = judged(trained(name, *fit, dataset, domain, seed=seed), dataset)
+    return made.model_copy(update={"model": registered(made, dataset)})
 
 
 def values_of(directory: Path) -> np.ndarray:
@@ -149,77 +75,329 @@ def values_of(directory: Path) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What the asset came to: the decision, what Dagster shows of it, and its checks by name."""
+
+    decision: Decision
+    shown: dict[str, Any]
+    checks: dict[str, Any]
+
+    @property
+    def failed(self) -> set[str]:
+        return {name for name, check in self.checks.items() if not check.passed}
+
+    def words(self, name: str) -> str:
+        return next(one.words for one in self.decision.findings if one.name == name)
+
+
+@dataclass(frozen=True)
 class Gate:
     """The asset `challenger` on a domain of its own."""
 
     place: Wired
 
-    def pass_through(
-        self, student: Checkpoint, results: Results | None = None, splits: Dataset = DATASET
-    ) -> tuple[Decision, dict[str, Any]]:
-        floor = recommender("popularity", POPULARITY, self.place.domain)
-        found = results or gather({"popularity": floor, "student": student}, seed=5)
-        given = {"splits": splits, "student": student, "main_results": found}
-        result = self.place.materialise(challenger, given=given)
-        return value_of(result, "challenger"), metadata_of(result, "challenger")
-
     def student(self, fit: tuple[Any, Any], seed: int = 0) -> Checkpoint:
-        return recommender("student", fit, self.place.domain, seed)
+        return recommender("student", fit, self.place.domain, seed, self.place.dataset)
+
+    def floor(self) -> Checkpoint:
+        return recommender("popularity", POPULARITY, self.place.domain, dataset=self.place.dataset)
+
+    def pass_through(
+        self,
+        student: Checkpoint,
+        results: Results | None = None,
+        splits: Dataset | None = None,
+        described: str | None = None,
+        **settings: Any,
+    ) -> Verdict:
+        found = results or gather({"popularity": self.floor(), "student": student}, seed=5)
+        statistics = DatasetStatistics(
+            data_version=described or self.place.dataset.version,
+            synthetic=True,
+            raw=[],
+            lines=3,
+            quarantined={},
+            steps=[],
+            values={"first_day": "2014-01-02", "last_day": "2015-03-04"},
+        )
+        report = Report(path=home.home() / "report.html", url="http://mlflow/report")
+        given = {
+            "splits": splits or self.place.dataset,
+            "student": student,
+            "main_results": found,
+            "dataset_statistics": statistics,
+            "evaluation_report": report,
+        }
+        config = {"profile": {"overrides": {"gate": settings}}} if settings else {}
+        result = self.place.materialise(challenger, given=given, config=config)
+        assert result.success
+        evaluated = {one.check_name: one for one in result.get_asset_check_evaluations()}
+        return Verdict(value_of(result, "challenger"), metadata_of(result, "challenger"), evaluated)
+
+    @property
+    def model(self) -> str:
+        return delivered_model(self.place.domain)
 
     def alias(self, name: str = "challenger") -> Any:
-        return aliased(f"slmrec-{self.place.domain}-student", name)
+        return aliased(self.model, name)
+
+    def tags(self, number: str) -> dict[str, str]:
+        return tags_of(self.model, number) or {}
+
+    def page(self, number: str) -> str:
+        return connect(home.mlflow_uri()).get_model_version(self.model, number).description
+
+
+def gate_on(dataset: Dataset, request: pytest.FixtureRequest, folder: Path) -> Gate:
+    return Gate(wired(folder, request.node.name[5:45].strip("_").lower(), dataset))
 
 
 @pytest.fixture
 def gate(request: pytest.FixtureRequest, tracked_home: Path, tmp_path: Path) -> Gate:
-    return Gate(wired(tmp_path, request.node.name[5:45].strip("_").lower(), DATASET))
+    return gate_on(DATASET, request, tmp_path)
 
 
-def test_held_back_a_first_student_gets_no_alias(gate: Gate) -> None:
-    decision, shown = gate.pass_through(gate.student(POPULARITY))
-    assert not decision.accepted
+def test_a_first_student_that_was_judged_itself_and_beats_popularity_is_accepted(gate: Gate) -> None:
+    student, floor = gate.student(GRAPH), gate.floor()
+    verdict = gate.pass_through(student)
+    assert verdict.decision.accepted
+    assert verdict.decision.model == student.model == gate.alias()
+    assert set(verdict.checks) == set(CHECKS)
+    assert verdict.failed == set()
+    ours, theirs = (number(values_of(one.evaluation).mean()) for one in (student, floor))
+    assert ours > theirs
+    assert verdict.words("judged_itself") == "judged itself"
+    assert verdict.words("better_than_popularity") == f"NDCG@10 over the full catalogue {ours}, popularity {theirs}"
+    assert verdict.words("no_worse_than_rival") == "there is no champion and no other challenger to compare with"
+    assert f"version {student.model.version} is the challenger" in verdict.decision.words()
+    assert read_decision(gate.place.domain) == verdict.decision
+    assert verdict.shown["decision"] == "challenger"
+    assert verdict.shown["model"].partition("?")[0].endswith(f"/models/{gate.model}/versions/1")
+    assert gate.tags("1")["slmrec.gate"] == "passed"
+    assert gate.tags("1")["slmrec.gate.rival"] == ""
+
+
+def test_a_student_trained_after_it_was_judged_is_held_back(gate: Gate) -> None:
+    before, after = (gate.student(GRAPH, seed) for seed in (0, 1))
+    stale = gather({"popularity": gate.floor(), "student": before}, seed=5)
+    verdict = gate.pass_through(after, stale)
+    assert verdict.failed == {"judged_itself"}
+    assert (
+        verdict.words("judged_itself") == f"main_results judged {before.identity}, and this student is {after.identity}"
+    )
+    assert not verdict.decision.accepted
     assert gate.alias() is None
-    assert shown["decision"] == "held back"
-    assert "judged itself" in shown["reasons"]
 
 
-def test_only_an_accepted_student_moves_the_alias(gate: Gate) -> None:
-    good, equal, better = gate.student(GRAPH), gate.student(POPULARITY), gate.student(GRAPH, seed=1)
-    assert [one.model.version for one in (good, equal, better)] == ["1", "2", "3"]
-    decision, shown = gate.pass_through(good)
-    assert decision.accepted
+def test_a_student_that_is_as_good_as_popularity_is_held_back(gate: Gate) -> None:
+    student = gate.student(POPULARITY)
+    assert values_of(student.evaluation).mean() == values_of(gate.floor().evaluation).mean()
+    verdict = gate.pass_through(student)
+    assert verdict.failed == {"better_than_popularity"}
+    assert (gate.alias(), verdict.shown["decision"]) == (None, "held back")
+    assert "held back" in verdict.decision.words()
+    assert gate.tags("1")["slmrec.gate"] == "failed"
+    assert gate.tags("1")["slmrec.gate.reasons"].startswith(verdict.words("better_than_popularity"))
+    check = verdict.checks["better_than_popularity"]
+    assert check.severity is AssetCheckSeverity.WARN
+    assert check.metadata["observed"].value == verdict.words("better_than_popularity")
+    assert check.partition == gate.place.domain
+
+
+def test_a_student_worse_than_the_champion_is_held_back(gate: Gate) -> None:
+    """Beside a popularity that knows little: the student is better than that, and worse than the champion."""
+    good, weak = gate.student(GRAPH), gate.student(POPULARITY)
+    set_alias(good.model, "champion")
+    verdict = gate.pass_through(weak)
+    assert "no_worse_than_rival" in verdict.failed
+    assert gate.alias() is None
+    ours, theirs = (values_of(one.evaluation) for one in (weak, good))
+    difference = compare(ours, theirs, seed=5)
+    assert difference.low < -0.001
+    told = verdict.words("no_worse_than_rival")
+    assert told.startswith(f"champion, version 1 (trained on data {DATASET.version}) on the same users")
+    assert f"{number(theirs.mean())}, difference {number(difference.mean, '+')} " in told
+    assert f"({number(difference.low, '+')} to {number(difference.high, '+')}), which begins below −.0010" in told
+    assert gate.tags("2")["slmrec.gate.rival"] == "1"
+
+
+def test_the_margin_is_the_profiles(gate: Gate) -> None:
+    """How far below the champion the interval may begin: a hair more, and a hair less."""
+    good, weak = gate.student(GRAPH), gate.student(POPULARITY)
+    set_alias(good.model, "champion")
+    low = compare(values_of(weak.evaluation), values_of(good.evaluation), seed=5).low
+    inside = gate.pass_through(weak, margin=-low + 1e-6)
+    assert "no_worse_than_rival" not in inside.failed
+    assert "does not begin below" in inside.words("no_worse_than_rival")
+    outside = gate.pass_through(weak, margin=-low - 1e-6)
+    assert "no_worse_than_rival" in outside.failed
+
+
+def test_without_a_champion_a_much_worse_student_does_not_take_the_challengers_alias(gate: Gate) -> None:
+    good, weak = gate.student(GRAPH), gate.student(POPULARITY)
+    assert gate.pass_through(good).decision.accepted
+    verdict = gate.pass_through(weak)
+    assert "no_worse_than_rival" in verdict.failed
+    assert verdict.words("no_worse_than_rival").startswith("challenger, version 1 (trained on data")
     assert gate.alias() == good.model
-    assert shown["decision"] == "challenger"
-    assert shown["model"].partition("?")[0].endswith(f"/models/{good.model.name}/versions/1")
-    assert read_decision(gate.place.domain) == decision
-
-    held_back, _ = gate.pass_through(equal)
-    assert not held_back.accepted
-    assert gate.alias() == good.model
-    assert read_decision(gate.place.domain) == held_back
-
-    stale = gather({"popularity": recommender("popularity", POPULARITY, gate.place.domain), "student": good}, seed=5)
-    assert not gate.pass_through(better, stale)[0].accepted
-    assert gate.alias() == good.model
-
-    assert gate.pass_through(better)[0].accepted
-    assert gate.alias() == better.model
+    assert read_decision(gate.place.domain) == verdict.decision
 
 
-def test_a_champion_in_the_registry_is_judged_and_keeps_its_alias(gate: Gate) -> None:
-    old, new = gate.student(GRAPH), gate.student(GRAPH, seed=1)
-    set_alias(old.model, "champion")
-    decision, _ = gate.pass_through(new)
-    assert decision.accepted
-    assert decision.reasons[-1].startswith(f"champion (trained on data {DATASET.version}) on the same users")
-    assert decision.reasons[-1].endswith("it doesn't know 0.0% of the targets")
-    assert (gate.alias("champion"), gate.alias("challenger")) == (old.model, new.model)
+def test_an_equal_student_takes_the_alias_and_a_second_look_at_it_changes_nothing(gate: Gate) -> None:
+    first, second = gate.student(GRAPH), gate.student(GRAPH, seed=1)
+    for student in (first, second, second):
+        assert gate.pass_through(student).decision.accepted
+        assert gate.alias() == student.model
+    assert gate.tags("2")["slmrec.gate.rival"] == ""
 
 
-def test_results_of_other_splits_are_refused(gate: Gate) -> None:
+def test_the_champion_is_the_rival_and_not_the_challenger(gate: Gate) -> None:
+    """A champion weaker than the challenger: the student has to hold up against the champion alone."""
+    strong, weak, new = gate.student(GRAPH), gate.student(POPULARITY), gate.student(GRAPH, seed=1)
+    set_alias(weak.model, "champion")
+    set_alias(strong.model, "challenger")
+    rival = find_rival(new.model, DATASET, domain_of(gate.place.domain), RULES)
+    assert rival
+    assert (rival.alias, rival.version) == ("champion", weak.model)
+    assert find_rival(weak.model, DATASET, domain_of(gate.place.domain), RULES) is None
+    verdict = gate.pass_through(new)
+    assert verdict.decision.accepted
+    assert (gate.alias("champion"), gate.alias()) == (weak.model, new.model)
+
+
+def test_a_champion_of_older_data_is_judged_on_the_same_users(gate: Gate) -> None:
+    reigning = trained("student", *GRAPH, older(), gate.place.domain)
+    set_alias(registered(reigning, older()), "champion")
+    student = gate.student(GRAPH)
+    verdict = gate.pass_through(student)
+    unknown = np.mean([DATASET.item_ids[target - 1] not in OLDER_IDS for target in DATASET.targets("test")])
+    assert 0 < unknown < 1
+    told = verdict.words("no_worse_than_rival")
+    assert f"trained on data {older().version}" in told
+    assert told.endswith(f"it doesn't know {unknown:.1%} of the targets")
+    assert verdict.decision.accepted
+    assert "learned from other data" in gate.page(student.model.version)
+
+
+def test_a_slice_that_collapses_holds_the_student_back(
+    request: pytest.FixtureRequest, tracked_home: Path, tmp_path: Path
+) -> None:
+    """Over all users within a wide margin; in its slice the whole interval lies below the share that may be lost."""
+    gate = gate_on(mixed(), request, tmp_path)
+    good, weak = gate.student(GRAPH), gate.student(POPULARITY)
+    set_alias(good.model, "champion")
+    verdict = gate.pass_through(weak, margin=1.0)
+    assert "no_slice_collapsed" in verdict.failed
+    rows = {row["slice"]: row for one in verdict.decision.findings for row in one.rows}
+    long = np.arange(140) < 60
+    for name, members, expected in (("short", ~long, "kept"), ("long", long, "collapsed")):
+        ours, theirs = (values_of(one)[members] for one in (weak.evaluation, good.evaluation))
+        assert rows[name]["users"] == members.sum()
+        assert rows[name]["student"] == pytest.approx(ours.mean())
+        lost = compare(ours, theirs, seed=5).high < -0.2 * theirs.mean()
+        assert rows[name]["verdict"] == expected == ("collapsed" if lost else "kept")
+    assert verdict.checks["no_slice_collapsed"].metadata["slices"].value.records[0].data["slice"] in rows
+
+    spared = gate.pass_through(weak, margin=1.0, slice_users=1000)
+    assert "no_slice_collapsed" not in spared.failed
+    assert {row["verdict"] for one in spared.decision.findings for row in one.rows} == {"too few users"}
+    allowed = gate.pass_through(weak, margin=1.0, slice_loss=1.0)
+    assert "no_slice_collapsed" not in allowed.failed
+
+
+def test_a_student_that_answers_too_slowly_is_held_back(gate: Gate) -> None:
+    verdict = gate.pass_through(gate.student(GRAPH), latency_ms=1e-6)
+    assert verdict.failed == {"answers_in_time"}
+    assert gate.alias() is None
+    found = next(one for one in verdict.decision.findings if one.name == "answers_in_time")
+    assert 0 < found.values["median_ms"] <= found.values["largest_ms"]
+
+
+def test_the_median_request_counts_and_the_budget_itself_is_allowed() -> None:
+    assert answers_in_time([1.0, 100.0, 2.0], 2.0).passed
+    assert not answers_in_time([1.0, 100.0, 2.1], 2.0).passed
+
+
+def test_a_student_that_is_not_registered_is_an_error(gate: Gate) -> None:
+    student = gate.student(GRAPH).model_copy(update={"model": None})
+    with pytest.raises(ValueError, match="is not registered: materialise student again"):
+        gate.pass_through(student)
+
+
+def test_results_or_statistics_of_other_splits_are_refused(gate: Gate) -> None:
     """The champion is judged on the splits: its users would be paired with others."""
     student = gate.student(GRAPH)
     set_alias(student.model, "champion")
     with pytest.raises(ValueError, match=f"version {DATASET.version}, but the splits are now {older().version}"):
         gate.pass_through(student, splits=older())
+    with pytest.raises(
+        ValueError, match=f"dataset_statistics describes data version {older().version}, but the splits"
+    ):
+        gate.pass_through(student, described=older().version)
     assert gate.alias() is None
+
+
+def test_the_versions_page_has_what_a_reviewer_decides_by(gate: Gate) -> None:
+    good, new = gate.student(GRAPH), gate.student(GRAPH, seed=1)
+    set_alias(good.model, "champion")
+    verdict = gate.pass_through(new)
+    page = gate.page(new.model.version)
+    assert page == verdict.shown["page"]
+    assert page.startswith(f"# Student (SLMRec) for {gate.place.domain}\n\n**Gate: passed**")
+    for one in verdict.decision.findings:
+        assert f"✓ `{one.name}`: {one.words}" in page
+    interval = next(one for one in gather({"student": new}, seed=5).records() if one.key == "full").metrics["mrr"]
+    for words in (
+        "Reviews from 2014-01-02 to 2015-03-04",
+        f"judged on 24 users and 12 items of data version {DATASET.version}",
+        "Full ranking",
+        "1 + 3 candidates",
+        f"| MRR | {number(interval.mean)} ({number(interval.low)} to {number(interval.high)}) |",
+        "| champion, version 1",
+        "| Popularity |",
+        "| short | history of up to",
+        "one request",
+        "synthetic",
+        "over users, not over trainings",
+        "[Evaluation report](http://mlflow/report)",
+        "[Dagster run of this verdict](http://127.0.0.1:3000/runs/",
+        new.identity,
+    ):
+        assert words in page, words
+    assert len(page) <= 5000
+
+    weak = gate.pass_through(gate.student(POPULARITY))
+    failed = gate.page(weak.decision.model.version)
+    assert "**Gate: failed**" in failed
+    assert f"✗ `no_worse_than_rival`: {weak.words('no_worse_than_rival')}" in failed
+
+
+def test_a_long_page_is_cut_at_a_line_and_says_so(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assets.registry.model_page.LONGEST", 2000)
+    gate.pass_through(gate.student(GRAPH))
+    page = gate.page("1")
+    assert len(page) <= 2000
+    assert page.endswith("|\n\nThe rest is in the version's model_card.md, among its artifacts.\n")
+
+
+def test_nobody_is_promoted_unless_the_profile_says_so(gate: Gate) -> None:
+    gate.pass_through(gate.student(GRAPH))
+    assert gate.alias("champion") is None
+    assert promotions.notice(gate.place.domain, gate.model) == []
+
+
+def test_with_promote_a_student_that_passes_becomes_the_champion_once(gate: Gate) -> None:
+    good, weak = gate.student(GRAPH), gate.student(POPULARITY)
+    for student in (good, good, weak):
+        gate.pass_through(student, promote=True)
+        assert gate.alias("champion") == good.model
+    (entry,) = promotions.notice(gate.place.domain, gate.model)
+    assert (entry.action, entry.before, entry.after, entry.by, entry.gate) == (
+        "promoted",
+        None,
+        "1",
+        "automatic",
+        "passed",
+    )
+    assert entry.reasons
+    assert entry.reasons.startswith("judged itself; NDCG@10 over the full catalogue")

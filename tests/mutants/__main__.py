@@ -27,6 +27,8 @@ CLAIMS = {
     "assets/inputs/validated_rows.py": "tests/assets/inputs tests/assets/workspace",
     "assets/workspace/identity.py": "tests/assets/workspace/test_identity.py",
     "assets/delivery.py": "tests/assets/test_delivery.py",
+    "assets/registry/gate.py": "tests/assets/test_delivery.py",
+    "assets/registry/promotions.py": "tests/assets/registry/test_promotions.py",
 }
 """Module → the tests that must notice a change in it."""
 

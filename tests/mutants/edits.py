@@ -19,6 +19,7 @@ WORKSPACE, REGISTRY, LLM = (
     "tests/assets/test_llm.py",
 )
 STUDIES, DELIVERY = "tests/assets/studies", "tests/assets/test_delivery.py"
+PROMOTIONS = "tests/assets/registry/test_promotions.py"
 SASREC, SLMREC = "tests/models/baselines/test_sasrec.py", "tests/models/slmrec"
 TRAINING = "tests/models/training"
 
@@ -124,29 +125,29 @@ EDITS = (
     Edit(
         "the gate accepts every student",
         "assets/delivery.py",
-        "accepted=bool(same and ours.mean() > floor.mean())",
+        "accepted=all(one.passed for one in findings)",
         "accepted=True",
         DELIVERY,
     ),
     Edit(
         "the gate accepts a student that was never judged",
-        "assets/delivery.py",
-        "accepted=bool(same and ours",
-        "accepted=bool(ours",
+        "assets/registry/gate.py",
+        "same = judged == student",
+        "same = bool(judged and student)",
         DELIVERY,
     ),
     Edit(
         "the gate accepts a student that is no better than popularity",
-        "assets/delivery.py",
-        "ours.mean() > floor.mean()",
-        "ours.mean() >= floor.mean()",
+        "assets/registry/gate.py",
+        "passed=ours > floor",
+        "passed=ours >= floor",
         DELIVERY,
     ),
     Edit(
         "the champion is compared on other users",
         "assets/delivery.py",
-        "if main_results.data_version != splits.version:",
-        "if not main_results.data_version:",
+        "        if version != splits.version:",
+        "        if not version:",
         DELIVERY,
     ),
     Edit(
@@ -157,6 +158,119 @@ EDITS = (
         """    if decision:
         versions.set_alias""",
         DELIVERY,
+    ),
+    Edit(
+        "the gate takes whoever passes for the champion",
+        "assets/delivery.py",
+        "versions.set_alias(decision.model, CHALLENGER)",
+        "versions.set_alias(decision.model, promotions.CHAMPION)",
+        DELIVERY,
+    ),
+    Edit(
+        "the margin is ignored",
+        "assets/registry/gate.py",
+        "passed = difference.low >= -margin",
+        "passed = difference.low >= -1",
+        DELIVERY,
+    ),
+    Edit(
+        "the margin is asked of the mean and not of the interval",
+        "assets/registry/gate.py",
+        "passed = difference.low >= -margin",
+        "passed = difference.mean >= -margin",
+        DELIVERY,
+    ),
+    Edit(
+        "the challenger is the rival although there is a champion",
+        "assets/registry/gate.py",
+        "for alias in (CHAMPION, CHALLENGER):",
+        "for alias in (CHALLENGER, CHAMPION):",
+        DELIVERY,
+    ),
+    Edit(
+        "without a champion there is no rival",
+        "assets/registry/gate.py",
+        "for alias in (CHAMPION, CHALLENGER):",
+        "for alias in (CHAMPION,):",
+        DELIVERY,
+    ),
+    Edit(
+        "a slice that collapsed is let through",
+        "assets/registry/gate.py",
+        """passed=not told["collapsed"]""",
+        """passed=bool(told)""",
+        DELIVERY,
+    ),
+    Edit(
+        "slices are judged however few their users are",
+        "assets/registry/gate.py",
+        "if users < rules.slice_users else",
+        "if users < 1 else",
+        DELIVERY,
+    ),
+    Edit(
+        "a student that answers slowly is let through",
+        "assets/registry/gate.py",
+        "passed=middle <= budget",
+        "passed=middle > 0",
+        DELIVERY,
+    ),
+    Edit(
+        "the verdict on the version is always that it passed",
+        "assets/delivery.py",
+        "PASSED if decision.accepted else FAILED",
+        "PASSED",
+        DELIVERY,
+    ),
+    Edit(
+        "students are promoted without a reviewer",
+        "assets/delivery.py",
+        "if settings.gate.promote:",
+        "if settings.gate:",
+        DELIVERY,
+    ),
+    # the champion
+    Edit(
+        "a version that failed the gate is promoted",
+        "assets/registry/promotions.py",
+        "if tags.get(GATE_TAG) != PASSED:",
+        "if not tags:",
+        PROMOTIONS,
+    ),
+    Edit(
+        "a version that was compared with another champion is promoted",
+        "assets/registry/promotions.py",
+        "if champion and champion != rival:",
+        "if champion and champion == version:",
+        PROMOTIONS,
+    ),
+    Edit(
+        "a promotion moves the challenger's alias",
+        "assets/registry/promotions.py",
+        "set_alias(RegisteredVersion(name=model, version=version), CHAMPION)",
+        "set_alias(RegisteredVersion(name=model, version=version), CHALLENGER)",
+        PROMOTIONS,
+    ),
+    Edit(
+        "two processes write the log at once",
+        "assets/registry/promotions.py",
+        "with FileLock(path, timeout=SECONDS_TO_WAIT):",
+        """with FileLock(f"{path}{os.getpid()}", timeout=SECONDS_TO_WAIT):""",
+        PROMOTIONS,
+    ),
+    Edit(
+        "changes by hand are not entered",
+        "assets/registry/promotions.py",
+        "    _append(domain, found)\n",
+        "",
+        PROMOTIONS,
+    ),
+    Edit(
+        "a rollback after a rollback goes forward again",
+        "assets/registry/promotions.py",
+        """if entry.action == "rolled back" and""",
+        """if entry.action == "never" and""",
+        PROMOTIONS,
     ),
     Edit(
         "results of different data in one table",

@@ -54,6 +54,7 @@ narrow_student:
   model: {d: 16, layers: 1, heads: 1, dropout: 0.1, max_length: 20, items: ids_and_text}
   training: {learning_rate: 0.005, epochs: 6, batch_size: 64, evaluate_every: 3}
 evaluation: {candidates: 10, seed: 5}
+gate: {latency_ms: 60000}
 """
 
 

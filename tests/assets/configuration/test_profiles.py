@@ -122,6 +122,9 @@ def test_the_launchpads_overrides_win() -> None:
         ({"baselines": {"sasrec": {"modle": {}}}}, r"baselines\.sasrec\.modle"),
         ({"baselines": {"sasrex": {}}}, r"baselines\.sasrex: there is no such setting here; there are .*sasrec"),
         ({"evaluation": {"candidates": 0}}, r"evaluation\.candidates"),
+        ({"gate": {"margin": -0.1}}, r"gate\.margin"),
+        ({"gate": {"slice_loss": 20}}, r"gate\.slice_loss"),
+        ({"gate": {"latency": 5}}, r"gate\.latency: there is no such setting here; there are .*latency_ms"),
         ({"seed": "soon"}, "seed"),
     ],
 )

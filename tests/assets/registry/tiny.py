@@ -59,6 +59,7 @@ narrow_student:
   training: {{learning_rate: 0.01, max_steps: 2, batch_size: 32}}
 validation: {{users: 5, seed: 11}}
 evaluation: {{candidates: 3, seed: 5}}
+gate: {{latency_ms: 60000, slice_users: 1}}
 """
 SCRATCH = "{source: scratch, width: 24, layers: 4, heads: 2, intermediate: 24, vocabulary: 400, context: 256}"
 DOMAINS = "{name}: {{title: Tiny, source: {{kind: synthetic, users: 400, items: 60, seed: 3}}}}\n"

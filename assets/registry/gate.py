@@ -1,0 +1,207 @@
+"""The gate: what must hold of a student before it becomes the challenger. Each check comes with its evidence.
+
+Belongs here: the checks, and the version that a student has to hold up against. Not here: the asset that asks them
+(`assets/delivery.py`), the page of them (`model_page.py`), moving the champion (`promotions.py`). The data checks are
+not asked again: a critical one that fails has stopped the chain, and its data never get here.
+
+The rule of comparison (ours): the student is compared with the champion; where there is none, with the present
+challenger, so that a much worse student takes the alias from nobody. It is not compared with itself.
+
+Letters: B users.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from assets.amazon.dataset import Dataset
+from assets.registry.champion import judge_champion
+from assets.registry.promotions import CHALLENGER, CHAMPION
+from assets.registry.versions import aliased
+from assets.workspace.checkpoints import RegisteredVersion
+from assets.workspace.evaluations import Evaluation
+
+if TYPE_CHECKING:
+    from assets.configuration.domains import Domain
+    from assets.configuration.profiles import EvaluationProfile, GateProfile
+
+CHECKS = {
+    "judged_itself": "main_results is of this very student, not of one trained before or after.",
+    "better_than_popularity": "NDCG@10 over the full catalogue is higher than popularity's.",
+    "no_worse_than_rival": (
+        "The paired 95 % interval of the NDCG@10 difference to the champion, or to the present challenger where there "
+        "is no champion, does not begin below -gate.margin."
+    ),
+    "no_slice_collapsed": (
+        "In no slice of gate.slice_users users or more does the whole paired interval lie below a loss of "
+        "gate.slice_loss of the rival's NDCG@10."
+    ),
+    "answers_in_time": "The median of one request to the loaded version, of one history, is within gate.latency_ms.",
+}
+"""Name -> what is asked, for the UI."""
+
+
+class Finding(BaseModel):
+    """What a check of the gate found.
+
+    Attributes:
+        name: of `CHECKS`.
+        words: the evidence in one line.
+        values: the evidence in numbers.
+        rows: a row a slice, where slices were looked at.
+    """
+
+    name: str
+    passed: bool
+    words: str
+    values: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The version that a student is compared with, judged on the same splits; `alias` says why it."""
+
+    alias: str
+    version: RegisteredVersion
+    evaluation: Evaluation
+
+    def words(self) -> str:
+        """Which it is, and on which data it was trained."""
+        trained_on = self.evaluation.records[0].provenance.data_version
+        return f"{self.alias}, version {self.version.version} (trained on data {trained_on})"
+
+
+def find_rival(
+    student: RegisteredVersion, dataset: Dataset, domain: "Domain", rules: "EvaluationProfile"
+) -> Rival | None:
+    """The champion, or where there is none the challenger; None where that is the student itself, or there is neither.
+
+    It is judged on this dataset, whatever data it was trained on.
+    """
+    for alias in (CHAMPION, CHALLENGER):
+        if version := aliased(student.name, alias):
+            judged = None if version == student else judge_champion(student.name, alias, dataset, domain, rules)
+            return Rival(alias, version, judged) if judged else None
+    return None
+
+
+def judged_itself(judged: str, student: str) -> Finding:
+    """Whether the judged identity is the student's."""
+    same = judged == student
+    words = "judged itself" if same else f"main_results judged {judged}, and this student is {student}"
+    return Finding(name="judged_itself", passed=same, words=words)
+
+
+def better_than_popularity(ours_B: np.ndarray, floor_B: np.ndarray) -> Finding:
+    """Whether the student's mean NDCG@10 is higher."""
+    from evaluation.significance import number
+
+    ours, floor = float(ours_B.mean()), float(floor_B.mean())
+    return Finding(
+        name="better_than_popularity",
+        passed=ours > floor,
+        words=f"NDCG@10 over the full catalogue {number(ours)}, popularity {number(floor)}",
+        values={"student": ours, "popularity": floor},
+    )
+
+
+def no_worse_than_rival(ours_B: np.ndarray, rival: Rival | None, margin: float, seed: int) -> Finding:
+    """Whether the difference's interval begins at -margin or above."""
+    from evaluation.significance import compare, number
+
+    name = "no_worse_than_rival"
+    if rival is None:
+        return Finding(name=name, passed=True, words="there is no champion and no other challenger to compare with")
+    theirs_B = headline(rival.evaluation)
+    difference = compare(ours_B, theirs_B, seed=seed)
+    unknown = rival.evaluation.records[0].unknown.targets
+    passed = difference.low >= -margin
+    return Finding(
+        name=name,
+        passed=passed,
+        words=(
+            f"{rival.words()} on the same users {number(theirs_B.mean())}, difference {number(difference.mean, '+')} "
+            f"({number(difference.low, '+')} to {number(difference.high, '+')}), which "
+            f"{'does not begin' if passed else 'begins'} below {number(-margin)}; "
+            f"it doesn't know {unknown:.1%} of the targets"
+        ),
+        values={
+            "student": float(ours_B.mean()),
+            "rival": float(theirs_B.mean()),
+            **{name: getattr(difference, name) for name in ("mean", "low", "high", "p")},
+            "margin": margin,
+            "unknown_targets": unknown,
+        },
+    )
+
+
+def no_slice_collapsed(
+    ours_B: np.ndarray, rival: Rival | None, dataset: Dataset, rules: "GateProfile", seed: int
+) -> Finding:
+    """Whether every slice that is large enough may have kept 1 - slice_loss of the rival's NDCG@10."""
+    from evaluation.significance import compare
+    from evaluation.slices import slice_members
+
+    name = "no_slice_collapsed"
+    if rival is None:
+        return Finding(name=name, passed=True, words="so no slice can have collapsed")
+    theirs_B, purchases = headline(rival.evaluation), dataset.purchases()
+    members = slice_members(purchases[dataset.targets("test")], dataset.histories("test").lengths, purchases)
+    rows: list[dict[str, Any]] = []
+    for part, (members_B, rule) in members.items():
+        users = int(members_B.sum())
+        if users == 0:
+            continue
+        ours, theirs = ours_B[members_B], theirs_B[members_B]
+        difference = compare(ours, theirs, seed=seed)
+        lost = bool(difference.high < -rules.slice_loss * theirs.mean())
+        verdict = "too few users" if users < rules.slice_users else "collapsed" if lost else "kept"
+        rows.append(
+            {
+                "slice": part,
+                "rule": rule,
+                "users": users,
+                "student": float(ours.mean()),
+                "rival": float(theirs.mean()),
+                "low": difference.low,
+                "high": difference.high,
+                "verdict": verdict,
+            }
+        )
+    told = {verdict: [row["slice"] for row in rows if row["verdict"] == verdict] for verdict in ("collapsed", "kept")}
+    return Finding(
+        name=name,
+        passed=not told["collapsed"],
+        words=(
+            f"more than {rules.slice_loss:.0%} of the NDCG@10 of {rival.alias} lost in: {', '.join(told['collapsed'])}"
+            if told["collapsed"]
+            else f"no slice lost {rules.slice_loss:.0%} of the NDCG@10 of {rival.alias} (of {rules.slice_users} users "
+            f"or more: {', '.join(told['kept']) or 'none'})"
+        ),
+        rows=rows,
+    )
+
+
+def answers_in_time(milliseconds: Sequence[float], budget: float) -> Finding:
+    """Whether the median request is within the budget."""
+    middle = median(milliseconds)
+    return Finding(
+        name="answers_in_time",
+        passed=middle <= budget,
+        words=f"one request takes {middle:.1f} ms (median of {len(milliseconds)}), {budget:g} ms are allowed",
+        values={"median_ms": middle, "largest_ms": max(milliseconds), "budget_ms": budget},
+    )
+
+
+def headline(evaluation: Evaluation) -> np.ndarray:
+    """Each user's NDCG@10 over the full catalogue, float64 [B]."""
+    from evaluation.metrics import HEADLINE
+
+    values: np.ndarray | None = evaluation.records[0].protocol.values(evaluation.ranks)[HEADLINE]
+    assert values is not None
+    return values

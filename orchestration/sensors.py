@@ -1,0 +1,82 @@
+"""The sensor: it notices who became the champion, also by hand, and tells Dagster."""
+
+import itertools
+import json
+from collections.abc import Sequence
+
+from dagster import (
+    AssetMaterialization,
+    DefaultSensorStatus,
+    MetadataValue,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    sensor,
+)
+
+from assets.delivery import DELIVERABLE, champion
+from assets.registry import promotions
+from assets.registry.promotions import Entry
+from assets.registry.store import model_name, model_url
+from assets.workspace import home
+from assets.workspace.checkpoints import RegisteredVersion
+from assets.workspace.presentation import table_metadata
+
+SECONDS_BETWEEN_LOOKS = 60
+
+
+def champion_sensor(domains: Sequence[str]) -> SensorDefinition:
+    """The sensor over these domains; off until it is switched on in the UI."""
+
+    @sensor(
+        name="champion_sensor",
+        minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+        default_status=DefaultSensorStatus.STOPPED,
+        description=(
+            "Enters changes of the alias champion that were made by hand into the log, and shows the log, whenever it "
+            "has grown, as a materialisation of the asset champion."
+        ),
+    )
+    def look(context: SensorEvaluationContext) -> SensorResult:
+        home.prepare_home()
+        told: dict[str, int] = json.loads(context.cursor or "{}")
+        changed = []
+        for domain, recommender in itertools.product(domains, DELIVERABLE):
+            model = model_name(domain, recommender)
+            log = promotions.notice(domain, model)
+            if len(log) > told.get(model, 0):
+                changed.append(_materialisation(domain, log))
+            told[model] = len(log)
+        skip = None if changed else "No champion has changed since the last look."
+        return SensorResult(asset_events=changed, cursor=json.dumps(told), skip_reason=skip)
+
+    return look
+
+
+def _materialisation(domain: str, log: Sequence[Entry]) -> AssetMaterialization:
+    """The champion's page: the newest change, and the whole log as a table, newest first."""
+    newest = log[-1]
+    version = RegisteredVersion(name=newest.model, version=newest.after) if newest.after else None
+    return AssetMaterialization(
+        champion.key,
+        partition=domain,
+        metadata={
+            "champion": f"{newest.model}, version {version.version}" if version else "none",
+            "changed": f"{newest.action} by {newest.by}: {newest.why}",
+            "log": table_metadata([as_row(entry) for entry in reversed(log)]),
+            **({"model": MetadataValue.url(model_url(version))} if version else {}),
+        },
+    )
+
+
+def as_row(entry: Entry) -> dict[str, str]:
+    """An entry of the log as a row of plain texts."""
+    return {
+        "when (UTC)": entry.at.strftime("%Y-%m-%d %H:%M:%S"),
+        "action": f"{entry.action}, forced" if entry.forced else entry.action,
+        "from": entry.before or "none",
+        "to": entry.after or "none",
+        "by": entry.by,
+        "gate": entry.gate or "never judged",
+        "why": entry.why,
+    }

@@ -1,0 +1,97 @@
+"""Promote, roll back and history by the command line, on a home in which the chain has run and passed its gate."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.orchestration.workplace import Workplace
+
+STORE = """
+import json, sys
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1], sys.argv[1])
+name = "slmrec-tiny-student"
+{do}
+"""
+SECOND = """
+first = client.get_model_version(name, "1")
+client.create_model_version(name, source=first.source, tags={**first.tags, "slmrec.gate": "failed"})
+"""
+READ = """
+version = client.get_model_version(name, "1")
+print(json.dumps({"tags": version.tags, "page": version.description}))
+"""
+
+
+def in_store(place: Workplace, do: str) -> str:
+    done = place.python("-W", "ignore", "-c", STORE.replace("{do}", do), f"sqlite:///{place.home}/mlflow.db")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def place(finished: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A copy of the finished home, with a second version that failed the gate."""
+    copy = finished.copied_to(tmp_path_factory.mktemp("review"))
+    in_store(copy, SECOND)
+    return copy
+
+
+def test_the_version_has_its_verdict_and_its_page(finished: Workplace) -> None:
+    found = json.loads(in_store(finished, READ).splitlines()[-1])
+    decision = finished.record("challenger")
+    assert found["tags"]["slmrec.gate"] == "passed"
+    assert found["tags"]["slmrec.gate.reasons"] == "; ".join(one["words"] for one in decision["findings"])
+    page = found["page"]
+    assert len(page) <= 5000
+    statistics = finished.record("dataset_statistics")["values"]
+    for words in (
+        "**Gate: passed**",
+        f"Reviews from {statistics['first_day']} to {statistics['last_day']}",
+        "| SASRec |",
+        "| head |",
+        "[MLflow run of the training](http",
+        "report.html",
+    ):
+        assert words in page, words
+
+
+def test_a_reviewer_promotes_and_goes_back(place: Workplace) -> None:
+    """One story: nothing yet, refusals, the challenger, a forced one, back, and no further."""
+    told = [
+        place.run("history", "--domain", "tiny"),
+        place.run("promote", "--domain", "tiny", "--reason", ""),
+        place.run("promote", "--domain", "tiny", "--reason", "it's the best", "--by", "ada"),
+        place.run("promote", "--domain", "tiny", "--reason", "a test", "--version", "2", USER="bob"),
+        place.run("promote", "--domain", "tiny", "--reason", "a test", "--version", "2", "--force", USER="bob"),
+        place.run("rollback", "--domain", "tiny", "--reason", "clicks fell", USER="bob"),
+        place.run("rollback", "--domain", "tiny", "--reason", "further", USER="bob"),
+    ]
+    assert [one.returncode for one in told] == [0, 2, 0, 2, 0, 0, 2]
+    words = [(one.stdout if one.returncode == 0 else one.stderr).strip().splitlines()[-1] for one in told]
+    model = "slmrec-tiny-student"
+    assert words[0] == f"{model} has had no champion yet: make promote DOMAIN=tiny REASON=… makes one."
+    assert words[1] == "slmrec: Say why, for the log: REASON='…'."
+    assert words[2] == f"{model}: version 1 is the champion (before: none)."
+    assert words[3].startswith("slmrec: Version 2 has failed the gate (")
+    assert words[4] == f"{model}: version 2 is the champion (before: 1)."
+    assert words[5] == f"{model}: version 1 is the champion again (before: 2)."
+    assert words[6].startswith(f"slmrec: {model} has had no champion before the present one")
+
+    in_store(place, 'client.set_registered_model_alias(name, "champion", "2")')
+    head, *lines = place.run("history", "--domain", "tiny").stdout.splitlines()
+    assert head.split() == ["when", "(UTC)", "action", "from", "to", "by", "gate", "why"]
+    assert [" ".join(line.split()[2:]) for line in lines] == [
+        "promoted none 1 ada passed it's the best",
+        "promoted, forced 1 2 bob failed a test",
+        "rolled back 2 1 bob passed clicks fell",
+        "changed by hand 1 2 unknown failed the registry's alias is not what this log knew",
+    ]
+
+
+def test_a_domain_that_is_not_there_is_named(workplace: Workplace) -> None:
+    done = workplace.run("history", "--domain", "nowhere")
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    assert not Path(workplace.home).exists()
