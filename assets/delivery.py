@@ -97,7 +97,7 @@ def challenger(
     dataset_statistics: DatasetStatistics,
     evaluation_report: Report,
 ) -> Iterator[Output[Decision] | AssetCheckResult]:
-    """The registered version of the student that the profile delivers, aliased `challenger` if it passes the gate: the checks of this asset.
+    """The version of the student that the profile delivers, aliased `challenger` if it passes this asset's checks.
 
     The verdict and all that it stands on are the version's description in the registry. The data checks are not asked
     again: a critical one that fails has stopped the chain.

@@ -13,7 +13,7 @@ from assets.registry.packing import CATALOGUE
 from assets.registry.store import connect
 from assets.registry.versions import MODEL_TAG, aliased
 from assets.workspace import home
-from assets.workspace.checkpoints import Checkpoint, read_provenance
+from assets.workspace.checkpoints import Checkpoint, RegisteredVersion, read_provenance
 from assets.workspace.evaluations import Evaluation, evaluate
 
 if TYPE_CHECKING:
@@ -39,11 +39,7 @@ def judge_champion(
     version = aliased(name, alias)
     if version is None:
         return None
-    import mlflow.artifacts
-
-    client = connect(home.mlflow_uri())
-    source = client.get_logged_model(client.get_model_version(version.name, version.version).tags[MODEL_TAG])
-    artifacts = Path(mlflow.artifacts.download_artifacts(source.artifact_location)) / "artifacts"
+    artifacts = _download(version) / "artifacts"
     (directory,) = (path for path in artifacts.iterdir() if path.is_dir())
     checkpoint = Checkpoint(
         name=alias,
@@ -86,3 +82,12 @@ def load_served(checkpoint: Path) -> "AnyRecommender":
 
     recommender: AnyRecommender = mlflow.pyfunc.load_model(str(checkpoint.parents[1])).unwrap_python_model().recommender
     return recommender
+
+
+def _download(version: RegisteredVersion) -> Path:
+    """The served model's directory on this machine."""
+    import mlflow.artifacts
+
+    client = connect(home.mlflow_uri())
+    source = client.get_logged_model(client.get_model_version(version.name, version.version).tags[MODEL_TAG])
+    return Path(mlflow.artifacts.download_artifacts(source.artifact_location))

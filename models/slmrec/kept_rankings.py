@@ -39,7 +39,8 @@ class TeacherRankings:
     shares: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.items.shape != self.shares.shape or (self.items.dtype, self.shares.dtype) != (np.int32, np.float16):
+        kinds = [str(array.dtype) for array in (self.items, self.shares)]
+        if self.items.shape != self.shares.shape or kinds != ["int32", "float16"]:
             raise ValueError(f"{ITEMS} and {SHARES} do not belong together")
 
     @classmethod
