@@ -95,7 +95,9 @@ def decide(
     from evaluation.significance import compare, number
 
     if student.model is None:
-        raise ValueError(f"The {student.name} of domain {student.domain!r} is not registered: materialise it again.")
+        raise ValueError(
+            f"The {student.name} of domain {student.domain!r} is not registered: materialise {student.name} again."
+        )
     judged = results.judged[student.name].identity
     same = judged == student.identity
     reasons = ["judged itself" if same else f"main_results judged {judged}, and this student is {student.identity}"]

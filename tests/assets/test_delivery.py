@@ -155,12 +155,21 @@ class Gate:
     place: Wired
 
     def pass_through(
-        self, student: Checkpoint, results: Results | None = None, splits: Dataset = DATASET
+        self,
+        student: Checkpoint,
+        results: Results | None = None,
+        splits: Dataset = DATASET,
+        narrow: Checkpoint | None = None,
+        delivered: str = "student",
     ) -> tuple[Decision, dict[str, Any]]:
+        """By default the other student isn't even registered: what isn't delivered isn't looked at."""
         floor = recommender("popularity", POPULARITY, self.place.domain)
-        found = results or gather({"popularity": floor, "student": student}, seed=5)
-        given = {"splits": splits, "student": student, "main_results": found}
-        result = self.place.materialise(challenger, given=given)
+        judged = {"popularity": floor, "student": student, **({"narrow_student": narrow} if narrow else {})}
+        narrow = narrow or student.model_copy(update={"name": "narrow_student", "model": None})
+        found = results or gather(judged, seed=5)
+        given = {"splits": splits, "student": student, "narrow_student": narrow, "main_results": found}
+        chosen = {"profile": {"overrides": {"delivery": {"recommender": delivered}}}}
+        result = self.place.materialise(challenger, given=given, config=chosen)
         return value_of(result, "challenger"), metadata_of(result, "challenger")
 
     def student(self, fit: tuple[Any, Any], seed: int = 0) -> Checkpoint:
@@ -214,6 +223,20 @@ def test_a_champion_in_the_registry_is_judged_and_keeps_its_alias(gate: Gate) ->
     assert decision.reasons[-1].startswith(f"champion (trained on data {DATASET.version}) on the same users")
     assert decision.reasons[-1].endswith("it doesn't know 0.0% of the targets")
     assert (gate.alias("champion"), gate.alias("challenger")) == (old.model, new.model)
+
+
+def test_the_profile_says_which_student_is_delivered(gate: Gate) -> None:
+    """The narrow one is as good as the other is bad, and the other way round; each is judged as itself."""
+    weak, narrow = gate.student(POPULARITY), recommender("narrow_student", GRAPH, gate.place.domain)
+    assert not gate.pass_through(weak, narrow=narrow)[0].accepted
+    decision, _ = gate.pass_through(weak, narrow=narrow, delivered="narrow_student")
+    assert decision.accepted
+    assert decision.model == narrow.model
+    assert aliased(f"slmrec-{gate.place.domain}-narrow_student", "challenger") == narrow.model
+    assert gate.alias() is None
+    good, plain = gate.student(GRAPH), recommender("narrow_student", POPULARITY, gate.place.domain)
+    assert not gate.pass_through(good, narrow=plain, delivered="narrow_student")[0].accepted
+    assert gate.pass_through(good, narrow=plain)[0].model == good.model
 
 
 def test_results_of_other_splits_are_refused(gate: Gate) -> None:

@@ -15,6 +15,7 @@ from tests.benchmarks import (
     first_layers,
     gx_interactions,
     inference,
+    narrow_student,
     ranking,
     shared_prompt,
 )
@@ -37,6 +38,8 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "distill_step_all_positions": distillation.measure_time_of_all_positions,
     "inference": inference.measure_against_plain,
     "inference_32_layers": inference.measure_against_deep,
+    "student_vs_sasrec": narrow_student.measure_batch,
+    "student_vs_sasrec_request": narrow_student.measure_request,
     "depth_training": depth.measure_training,
     "depth_training_with_teacher": depth.measure_training_with_teacher,
     "depth_inference": depth.measure_inference,

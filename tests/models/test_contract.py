@@ -56,7 +56,7 @@ def of_test_module(name: str, wanted: str) -> Any:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, ring: Sequences) -> TrainingData:
-    """The ring, with everything upstream: random item embeddings and backbone, a trained teacher and its states, rankings."""
+    """The ring, with everything upstream: random item embeddings and backbone, a trained teacher's states, rankings."""
     directory = tmp_path_factory.mktemp("contract")
     data = training_data(directory, ring.take(np.arange(len(ring))), N_ITEMS)
     data.sequences.values.setflags(write=False)  # a fit leaves the data as they are
