@@ -1,4 +1,4 @@
-"""Recommending with the narrow student, of width 128, against SASRec of width 64: what the better ranking costs to serve.
+"""Recommending with the narrow student, of width 128, against SASRec of width 64: what the better one costs to serve.
 
 Both are as they are served: one plain item table. Their weights are random, which changes no time.
 """
