@@ -31,9 +31,8 @@ def history(domain: str, recommender: str) -> int:
     model = _model(domain, recommender)
     rows = [as_row(entry) for entry in promotions.notice(domain, model)]
     if not rows:
-        sys.stdout.write(
-            f"{model} has had no champion yet: make promote DOMAIN={domain} RECOMMENDER={recommender} REASON=… makes one.\n"
-        )
+        command = f"make promote DOMAIN={domain} RECOMMENDER={recommender} REASON=…"
+        sys.stdout.write(f"{model} has had no champion yet: {command} makes one.\n")
         return 0
     names = list(rows[0])
     widths = [max(len(name), *(len(row[name]) for row in rows)) for name in names]

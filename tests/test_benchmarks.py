@@ -21,6 +21,7 @@ from tests.benchmarks import (
     first_layers,
     gx_interactions,
     inference,
+    narrow_student,
     plain_path,
     ranking,
     shared_prompt,
@@ -263,6 +264,14 @@ def test_inference_at_a_tiny_size() -> None:
     assert Record.of("inference", inference.measure_against_plain(TINY_PATHS, blocks=2, repeats=1)).target == 6
     deep = inference.measure_against_deep(TINY_PATHS, blocks=2, repeats=1)
     assert Record.of("inference_32_layers", deep).target == 45
+
+
+def test_the_narrow_student_against_sasrec_at_a_tiny_size() -> None:
+    for found in (
+        narrow_student.measure_batch(TINY_PATHS, users=3, repeats=1),
+        narrow_student.measure_request(TINY_PATHS, repeats=1),
+    ):
+        assert Record.of("student_vs_sasrec", found).target == pytest.approx(0.67, abs=0.01)
 
 
 def test_depth_at_a_tiny_size() -> None:

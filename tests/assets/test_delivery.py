@@ -11,10 +11,10 @@ from dagster import AssetCheckSeverity
 
 from assets.amazon.dataset import Dataset
 from assets.data import DatasetStatistics
-from assets.delivery import Decision, challenger, delivered_model, read_decision
+from assets.delivery import Decision, challenger, read_decision
 from assets.registry import promotions
 from assets.registry.gate import CHECKS, answers_in_time, find_rival
-from assets.registry.store import connect
+from assets.registry.store import connect, model_name
 from assets.registry.versions import aliased, set_alias, tags_of
 from assets.results import Report, Results, gather
 from assets.workspace import home
@@ -108,9 +108,13 @@ class Gate:
         results: Results | None = None,
         splits: Dataset | None = None,
         described: str | None = None,
+        narrow: Checkpoint | None = None,
+        delivered: str = "student",
         **settings: Any,
     ) -> Verdict:
-        found = results or gather({"popularity": self.floor(), "student": student}, seed=5)
+        """By default the other student isn't even registered: what isn't delivered isn't looked at."""
+        judged = {"popularity": self.floor(), "student": student, **({"narrow_student": narrow} if narrow else {})}
+        found = results or gather(judged, seed=5)
         statistics = DatasetStatistics(
             data_version=described or self.place.dataset.version,
             synthetic=True,
@@ -124,11 +128,12 @@ class Gate:
         given = {
             "splits": splits or self.place.dataset,
             "student": student,
+            "narrow_student": narrow or student.model_copy(update={"name": "narrow_student", "model": None}),
             "main_results": found,
             "dataset_statistics": statistics,
             "evaluation_report": report,
         }
-        config = {"profile": {"overrides": {"gate": settings}}} if settings else {}
+        config = {"profile": {"overrides": {"gate": settings, "delivery": {"recommender": delivered}}}}
         result = self.place.materialise(challenger, given=given, config=config)
         assert result.success
         evaluated = {one.check_name: one for one in result.get_asset_check_evaluations()}
@@ -136,7 +141,7 @@ class Gate:
 
     @property
     def model(self) -> str:
-        return delivered_model(self.place.domain)
+        return model_name(self.place.domain, "student")
 
     def alias(self, name: str = "challenger") -> Any:
         return aliased(self.model, name)
@@ -401,3 +406,17 @@ def test_with_promote_a_student_that_passes_becomes_the_champion_once(gate: Gate
     )
     assert entry.reasons
     assert entry.reasons.startswith("judged itself; NDCG@10 over the full catalogue")
+
+
+def test_the_profile_says_which_student_is_delivered(gate: Gate) -> None:
+    """The narrow one is as good as the other is bad, and the other way round; each is judged as itself."""
+    domain, dataset = gate.place.domain, gate.place.dataset
+    weak, narrow = gate.student(POPULARITY), recommender("narrow_student", GRAPH, domain, dataset=dataset)
+    assert not gate.pass_through(weak, narrow=narrow).decision.accepted
+    decision = gate.pass_through(weak, narrow=narrow, delivered="narrow_student").decision
+    assert decision.accepted
+    assert decision.model == narrow.model == aliased(model_name(domain, "narrow_student"), "challenger")
+    assert gate.alias() is None
+    good, plain = gate.student(GRAPH), recommender("narrow_student", POPULARITY, domain, seed=1, dataset=dataset)
+    assert not gate.pass_through(good, narrow=plain, delivered="narrow_student").decision.accepted
+    assert gate.pass_through(good, narrow=plain).decision.model == good.model

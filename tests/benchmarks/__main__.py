@@ -15,6 +15,7 @@ from tests.benchmarks import (
     first_layers,
     gx_interactions,
     inference,
+    narrow_student,
     ranking,
     shared_prompt,
 )
@@ -38,6 +39,8 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "real_backbone_step": distillation.measure_time_on_a_real_backbone,
     "inference": inference.measure_against_plain,
     "inference_32_layers": inference.measure_against_deep,
+    "student_vs_sasrec": narrow_student.measure_batch,
+    "student_vs_sasrec_request": narrow_student.measure_request,
     "depth_training": depth.measure_training,
     "depth_training_with_teacher": depth.measure_training_with_teacher,
     "depth_inference": depth.measure_inference,
