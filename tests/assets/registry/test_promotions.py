@@ -292,31 +292,42 @@ def test_the_version_before(moves: list[tuple], expected: str | None) -> None:
 
 RACE = """
 import sys
-from assets.registry.promotions import promote, rollback
-domain, model, version, rounds = sys.argv[1:]
+from assets.registry.promotions import notice, promote
+domain, model, rounds, *own = sys.argv[1:]
+notice(domain, model)
+print("ready", flush=True)
+sys.stdin.readline()
 for number in range(int(rounds)):
-    try:
-        promote(domain, model, version=version, reason=f"round {number}", by=version, force=True)
-    except ValueError as error:
-        assert "is the champion already" in str(error), error
-    print("done", flush=True)
+    promote(domain, model, version=own[number % 2], reason=f"round {number}", by=own[0], force=True)
 """
 
 
 def test_two_processes_at_once_lose_no_entry(model: Model) -> None:
-    """Each promotes its own version again and again: every entry goes on from the one before."""
-    first, second = model.version(), model.version()
-    rounds = 8
-    command = [sys.executable, "-W", "ignore", "-c", RACE, model.domain, model.name]
+    """Each promotes two versions of its own in turn; every entry is there, and goes on from the one before."""
+    pairs, rounds = [(model.version(), model.version()) for _ in range(2)], 8
     processes = [
-        subprocess.Popen([*command, version, str(rounds)], cwd=ROOT, env=dict(os.environ), stdout=subprocess.PIPE)
-        for version in (first, second)
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", RACE, model.domain, model.name, str(rounds), *pair],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for pair in pairs
     ]
-    said = [process.communicate(timeout=300)[0].count(b"done") for process in processes]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
     assert [process.returncode for process in processes] == [0, 0]
-    assert said == [rounds, rounds]
-    log = model.log()
-    assert {action for action, _, _ in log} == {"promoted"}
-    assert [before for _, before, _ in log] == [None, *(after for _, _, after in log[:-1])]
-    assert {after for _, _, after in log} == {first, second}
-    assert model.champion() == log[-1][2]
+    log = notice(model.domain, model.name)
+    assert {entry.action for entry in log} == {"promoted"}
+    for pair in pairs:
+        assert [entry.why for entry in log if entry.by == pair[0]] == [f"round {number}" for number in range(rounds)]
+    assert [entry.before for entry in log] == [None, *(entry.after for entry in log[:-1])]
+    assert model.champion() == log[-1].after
