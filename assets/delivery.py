@@ -114,7 +114,8 @@ def challenger(
                 f"different users: materialise both again for domain {domain.name!r}."
             )
     if student.model is None:
-        raise ValueError(f"The {student.name} of domain {student.domain!r} is not registered: materialise it again.")
+        told = f"The {student.name} of domain {student.domain!r} is not registered"
+        raise ValueError(f"{told}: materialise {student.name} again.")
     evaluations = main_results.evaluations()
     rival = gate.find_rival(student.model, splits, domain, settings.evaluation)
     milliseconds = request_milliseconds(student.model, splits)
