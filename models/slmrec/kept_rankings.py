@@ -39,7 +39,10 @@ class TeacherRankings:
     shares: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.items.shape != self.shares.shape or (self.items.dtype, self.shares.dtype) != (np.int32, np.float16):
+        if self.items.shape != self.shares.shape or [self.items.dtype.name, self.shares.dtype.name] != [
+            "int32",
+            "float16",
+        ]:
             raise ValueError(f"{ITEMS} and {SHARES} do not belong together")
 
     @classmethod
