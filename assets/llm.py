@@ -55,8 +55,8 @@ def item_embeddings(
     from models.slmrec.item_embeddings import fit_item_embeddings
 
     chosen = trainings.profile.load(context.partition_key).item_embeddings.table
-    upstream = {chosen: {"sasrec": sasrec, "sasrec_text": sasrec_text}[chosen]}
-    return trainings.compute(context, fit_item_embeddings, None, TrainingRows(splits), upstream)
+    table = {"sasrec": sasrec, "sasrec_text": sasrec_text}[chosen]
+    return trainings.compute(context, fit_item_embeddings, None, TrainingRows(splits), {str(chosen): table})
 
 
 @asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, io_manager_key="records")

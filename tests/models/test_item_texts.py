@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from models.backbone.text_encoder import TextEncoder
+from models.baselines.sasrec_text import fit_sasrec_text
+from models.declaration import TrainingData
 from models.files import read_json
 from models.item_texts import load_item_texts, save_item_texts, standardise
+from models.sequences import Sequences
+from models.training.course import Course
+from tests.models.baselines import test_sasrec_text
+from tests.models.encoders import make_encoder
 
 HAS_TEXT = torch.tensor([False, True, True, False, True, True])
 
@@ -78,3 +85,21 @@ def test_the_table_is_written_and_read(tmp_path: Path) -> None:
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no checkpoint at"):
         load_item_texts(tmp_path / "table")
+
+
+def test_a_cold_item_whose_text_is_a_warm_ones_is_ranked_with_it(tmp_path: Path) -> None:
+    """Everybody walks the ring of items 1 to 12; 13 to 24 were never bought, and each has the text of one that was.
+
+    By chance a cold item is expected in the middle, at rank 12; told by its text it comes among the first.
+    """
+    words = [f"{first} {second}" for first in ("red", "blue", "soft", "wide") for second in ("lamp", "towel", "hose")]
+    encoder = TextEncoder(make_encoder(tmp_path / "encoder"), tokens=12, unit_length=True)
+    table = standardise(encoder.encode(["", *words, *words]), torch.arange(25) > 0, "whitened")
+    save_item_texts(table, tmp_path / "texts")
+    walks = Sequences.from_lists([[(start + step) % 12 + 1 for step in range(8)] for start in range(12)] * 4)
+    data = TrainingData(walks, 24, walks, {"item_text_embeddings": tmp_path / "texts"})
+    recommender = fit_sasrec_text(data, test_sasrec_text.TINY, Course(seed=1)).recommender
+    histories = [[(last - step - 1) % 12 + 1 for step in (4, 3, 2, 1, 0)] for last in range(1, 13)]
+    scores = recommender.score(Sequences.from_lists(histories))
+    ranks = [(row[1:] > row[last % 12 + 13]).sum().item() + 1 for last, row in enumerate(scores, 1)]
+    assert np.mean(ranks) < 5

@@ -157,7 +157,7 @@ def written() -> dict[Path, int]:
 
 def test_what_is_no_recommender_is_tracked_and_not_registered(place: Wired) -> None:
     sasrec, _ = train(place)
-    result = place.materialise(item_embeddings, given={"splits": DATASET, "sasrec": sasrec})
+    result = place.materialise(item_embeddings, given={"splits": DATASET, "sasrec": sasrec, "sasrec_text": sasrec})
     table, shown = value_of(result, "item_embeddings"), metadata_of(result, "item_embeddings")
     assert (table.model, table.evaluation) == (None, None)
     assert table.provenance.upstream == {"sasrec": sasrec.identity}
@@ -172,7 +172,7 @@ def test_a_checkpoint_of_other_data_is_refused(place: Wired) -> None:
     sasrec, _ = train(place)
     other = ring(users=30)
     with pytest.raises(ValueError, match=rf"was made from data version {DATASET.version}.*materialise sasrec again"):
-        place.materialise(item_embeddings, given={"splits": other, "sasrec": sasrec})
+        place.materialise(item_embeddings, given={"splits": other, "sasrec": sasrec, "sasrec_text": sasrec})
 
 
 def test_each_baseline_is_an_asset_with_its_label_and_source() -> None:

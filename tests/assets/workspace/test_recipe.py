@@ -258,9 +258,11 @@ def test_the_record_tells_of_the_training_itself(made: Mapping[str, Made]) -> No
 def test_what_stands_on_a_language_model_names_it(made: Mapping[str, Made]) -> None:
     words = f"{BACKBONE.words()}, width 16"
     for name, one in made.items():
-        told, stands_on_it = one.first.training(), name in ("teacher", "student", "online")
+        told, trained_on_it = one.first.training(), name in ("teacher", "student", "online")
+        reads_with_it = name == "item_text_embeddings"
+        objective = "all_positions" if trained_on_it else None
         found = (told.backbone, told.scaled_down, told.objective)
-        assert found == ((words, True, "all_positions") if stands_on_it else (None, False, None))
+        assert found == ((words, True, objective) if trained_on_it or reads_with_it else (None, False, None))
 
 
 @pytest.mark.parametrize(("width", "scaled_down"), [(4095, True), (4096, False)])
