@@ -71,7 +71,8 @@ def test_a_reviewer_promotes_and_goes_back(place: Workplace) -> None:
     assert [one.returncode for one in told] == [0, 2, 0, 2, 0, 0, 2]
     words = [(one.stdout if one.returncode == 0 else one.stderr).strip().splitlines()[-1] for one in told]
     model = "slmrec-tiny-student"
-    assert words[0] == f"{model} has had no champion yet: make promote DOMAIN=tiny RECOMMENDER=student REASON=… makes one."
+    command = "make promote DOMAIN=tiny RECOMMENDER=student REASON=…"
+    assert words[0] == f"{model} has had no champion yet: {command} makes one."
     assert words[1] == "slmrec: Say why, for the log: REASON='…'."
     assert words[2] == f"{model}: version 1 is the champion (before: none)."
     assert words[3].startswith("slmrec: Version 2 has failed the gate (")
