@@ -39,7 +39,7 @@ class Judged(BaseModel):
 
 
 class Results(BaseModel):
-    """The domain's main table: what was judged, on which data, and how the student compares with the others."""
+    """The domain's main table: what was judged, on which data, and how the one that is delivered compares with the others."""
 
     data_version: str
     judged: dict[str, Judged]
@@ -85,8 +85,10 @@ def main_results(
     """The paper's main table on this domain, gathered from the recommenders' evaluations; nothing is ranked here."""
     from evaluation.report.figures import bar_chart, png
 
-    rules = profile.load(context.partition_key).evaluation
-    results = gather({name: recommenders[name] for name in RECOMMENDERS}, rules.seed)  # Dagster gives them by name
+    chosen = profile.load(context.partition_key)
+    rules, subject = chosen.evaluation, chosen.delivery.recommender
+    ordered = {name: recommenders[name] for name in RECOMMENDERS}  # Dagster gives them by name
+    results = gather(ordered, rules.seed, subject)
     records = results.records()
     with tracking.run(context, domain=context.partition_key, parameters=rules.model_dump()) as run:
         run.set_tags({f"slmrec.judged.{name}": one.identity for name, one in results.judged.items()})
@@ -105,12 +107,13 @@ def main_results(
     return results
 
 
-def gather(recommenders: dict[str, Checkpoint], seed: int) -> Results:
+def gather(recommenders: dict[str, Checkpoint], seed: int, subject: str = SUBJECT) -> Results:
     """The table of these recommenders.
 
     Args:
         recommenders: by name, each with its evaluation.
         seed: of bootstrap and randomisation test.
+        subject: who is compared with all others: what the profile delivers.
 
     Raises:
         ValueError: if they were judged on different data, or one wasn't judged.
@@ -135,14 +138,14 @@ def gather(recommenders: dict[str, Checkpoint], seed: int) -> Results:
         comparisons=[],
     )
     evaluations, tables = results.evaluations(), []
-    for record in evaluations[SUBJECT].records:
+    for record in evaluations[subject].records:
         values = {
             name: values
             for name, evaluation in evaluations.items()
             if (values := _headline(evaluation, record.key, HEADLINE)) is not None
         }
-        if SUBJECT in values and len(values) > 1:
-            tables.append(compare_with_all(SUBJECT, values, protocol=record.key, seed=seed))
+        if subject in values and len(values) > 1:
+            tables.append(compare_with_all(subject, values, protocol=record.key, seed=seed))
     return results.model_copy(update={"comparisons": tables})
 
 

@@ -174,7 +174,7 @@ def _tiles(group: Sequence[ResultRecord], table: ComparisonTable | None) -> list
 
 
 def comparison_sentences(records: Sequence[ResultRecord], table: ComparisonTable | None) -> list[str]:
-    """The subject against SASRec, its teacher, and the best of the others."""
+    """The subject against SASRec, without and with texts, its teacher, and the best of the others."""
     if table is None or not table.rows:
         return []
     names = {row.against: label(row.against) for row in table.rows}
@@ -182,7 +182,7 @@ def comparison_sentences(records: Sequence[ResultRecord], table: ComparisonTable
     if table.subject == "student":
         names["teacher"] = "its teacher"
     rows, ours = {row.against: row for row in table.rows}, f"the {table.subject.replace('_', ' ')}"
-    chosen = [name for name in dict.fromkeys(["sasrec", "teacher", best]) if name in rows]
+    chosen = [name for name in dict.fromkeys(["sasrec", "sasrec_text", "teacher", best]) if name in rows]
     return [sentence(table, rows[name], ours, names[name]) for name in chosen]
 
 

@@ -153,6 +153,15 @@ def test_main_results_are_tracked_and_shown(chain: Chain) -> None:
     assert "data:image/png;base64," in shown["chart"]
 
 
+@pytest.mark.parametrize("delivered", ["student", "narrow_student"])
+def test_what_the_profile_delivers_is_compared_with_all_others(chain: Chain, delivered: str) -> None:
+    config = {"profile": {"overrides": {"delivery": {"recommender": delivered}}}}
+    results = value_of(chain.wired.materialise(main_results, given=chain.checkpoints, config=config), "main_results")
+    for table in results.comparisons:
+        assert table.subject == delivered
+        assert {row.against for row in table.rows} == set(RECOMMENDERS) - {delivered}
+
+
 def statistics(version: str) -> DatasetStatistics:
     return DatasetStatistics(
         data_version=version, synthetic=True, raw=[], lines=0, quarantined={}, steps=[], values=STATISTICS
