@@ -39,7 +39,7 @@ class Judged(BaseModel):
 
 
 class Results(BaseModel):
-    """The domain's main table: what was judged, on which data, and how the one that is delivered compares with the others."""
+    """The domain's main table: what was judged, on which data, and how what is delivered compares with the others."""
 
     data_version: str
     judged: dict[str, Judged]
