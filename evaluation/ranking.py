@@ -9,25 +9,27 @@ Letters: B users of a block, V items of the split (ids 1..V, 0 is padding), W it
 of a list, N drawn candidates.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from evaluation.metrics import LONGEST, Ranks, means, user_values
 from evaluation.sampling import candidates_of, seen_items
+from models.device import best_device
+from models.recommender import inference
 from models.sequences import Sequences
 
 if TYPE_CHECKING:
     from evaluation.protocols import SampledRanking
 
-BLOCK = 512
-"""Users scored at once (the paper's inference batch)."""
-
-_ROWS = 16
-"""Users whose scores are compared at once: what a core's cache can hold (ours)."""
+BLOCK = 128
+"""Users that one thread scores at once (ours): their scores are counted while the caches still hold some of them."""
 
 
 @runtime_checkable
@@ -62,7 +64,7 @@ def rank_targets(
 ) -> Ranks:
     """Each user's rank: 1 + the candidates whose score is at least the target's.
 
-    Users are scored once, in blocks of like length. Memory is bounded by block x (V + W).
+    Users are scored once, in blocks of like length. Memory is bounded by threads x block x (V + W).
 
     Args:
         recommender: has `score`, or else `recommend`: of a list, a target outside is a miss.
@@ -73,7 +75,7 @@ def rank_targets(
             it: for one that was trained on another data version. Unknown items of a history are dropped, unknown
             candidates rank below all others; an unknown target is a miss, and so is one after a history that holds
             nothing known.
-        block: users scored at once.
+        block: users that a thread scores at once.
         drawn: fitted protocols (`SampledRanking.fit`) whose candidates are to be drawn.
 
     Returns:
@@ -93,8 +95,8 @@ def rank_targets(
     among = {protocol.key: _all_missed(np.full_like(targets, protocol.candidates + 1)) for protocol in drawn}
     order = np.argsort(histories.lengths, kind="stable")
     order = order[~missed[order]]
-    for start in range(0, len(order), block):
-        users = order[start : start + block]
+
+    def rank(users: np.ndarray) -> None:
         of_users, left_out = (known.take(users), targets[users], vocabulary), seen.take(users)
         places = _Scores(recommender, *of_users) if isinstance(recommender, Scoring) else _Lists(recommender, *of_users)
         ranks.rank[users], ranks.exact[users] = places.overall(
@@ -105,7 +107,9 @@ def rank_targets(
             drawn_BN = candidates_of(users, excluded_BV, protocol.candidates, protocol.seed)
             of_protocol = among[protocol.key]
             of_protocol.rank[users], of_protocol.exact[users] = places.among(drawn_BN)
-        del places  # one block's scores at a time: the next ones take their memory
+
+    with _threads(recommender) as threads:
+        list(threads.map(rank, (order[start : start + block] for start in range(0, len(order), block))))
     return replace(ranks, drawn=among)
 
 
@@ -133,6 +137,23 @@ def unknown(histories: Sequences, targets: np.ndarray, vocabulary: np.ndarray | 
     if vocabulary is None:
         return np.zeros(len(targets), dtype=bool), np.zeros(len(targets), dtype=bool)
     return vocabulary[targets] == 0, (_translated(histories, vocabulary).lengths == 0) & (histories.lengths > 0)
+
+
+@contextmanager
+def _threads(recommender: object) -> Iterator[Executor]:
+    """As many threads as torch has, each of which has it to itself: one counts while another multiplies.
+
+    The recommender is in evaluation mode all the while, so that no thread's scoring takes it out of it for another's.
+    A GPU serves one thread.
+    """
+    count = torch.get_num_threads()
+    still = inference(recommender) if isinstance(recommender, nn.Module) else nullcontext()
+    torch.set_num_threads(1)
+    try:
+        with still, ThreadPoolExecutor(count if best_device().type == "cpu" else 1) as threads:
+            yield threads
+    finally:
+        torch.set_num_threads(count)
 
 
 class _Scores:
@@ -212,17 +233,8 @@ class _Lists:
 
 
 def _at_least(scores_BV: np.ndarray, own_B1: np.ndarray) -> np.ndarray:
-    """int64 [B], how many scores are at least the user's own.
-
-    In one thread: several would wait for each other at each of numpy's calls.
-    """
-    counts_B = np.empty(len(own_B1), dtype=np.int64)
-    reached = np.empty((_ROWS, scores_BV.shape[1]), dtype=bool)
-    for start in range(0, len(own_B1), _ROWS):
-        rows = slice(start, start + _ROWS)
-        of_rows = np.greater_equal(scores_BV[rows], own_B1[rows], out=reached[: len(own_B1[rows])])
-        counts_B[rows] = np.bitwise_count(np.packbits(of_rows, axis=1)).sum(axis=1, dtype=np.int32)
-    return counts_B
+    """int64 [B], how many scores are at least the user's own; bits are counted, which is faster than bytes."""
+    return np.bitwise_count(np.packbits(scores_BV >= own_B1, axis=1)).sum(axis=1, dtype=np.int64)
 
 
 def _all_missed(candidates: np.ndarray) -> Ranks:
