@@ -52,13 +52,19 @@ def test_set_up_says_beforehand_what_it_takes_and_is_not_silent() -> None:
         (("run", "DOMAIN=d", "PROFILE=p"), "run --domain 'd' --profile 'p'"),
         (("studies", "DOMAIN=d", "PROFILE=p"), "studies --domain 'd' --profile 'p'"),
         (("demo",), "run --domain sample --profile sample"),
-        (("promote", "DOMAIN=d", "REASON=r"), """promote --domain 'd' --reason "$REASON" --by "$BY\""""),
+        (
+            ("promote", "DOMAIN=d", "REASON=r"),
+            """promote --domain 'd' --recommender 'student' --reason "$REASON" --by "$BY\"""",
+        ),
         (
             ("promote", "DOMAIN=d", "VERSION=3", "FORCE=1"),
-            """promote --domain 'd' --reason "$REASON" --by "$BY" --version '3' --force""",
+            """promote --domain 'd' --recommender 'student' --reason "$REASON" --by "$BY" --version '3' --force""",
         ),
-        (("rollback", "DOMAIN=d"), """rollback --domain 'd' --reason "$REASON" --by "$BY\""""),
-        (("history", "DOMAIN=d"), "history --domain 'd'"),
+        (
+            ("rollback", "DOMAIN=d", "RECOMMENDER=narrow_student"),
+            """rollback --domain 'd' --recommender 'narrow_student' --reason "$REASON" --by "$BY\"""",
+        ),
+        (("history", "DOMAIN=d"), "history --domain 'd' --recommender 'student'"),
         (("prune",), "prune --keep '3' --days '30'"),
         (("prune", "KEEP=1", "DAYS=0", "DRY=1"), "prune --keep '1' --days '0' --dry"),
         (("ui", "DAGSTER_PORT=1", "MLFLOW_PORT=2"), "ui --dagster-port '1' --mlflow-port '2'"),

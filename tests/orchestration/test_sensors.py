@@ -64,7 +64,7 @@ def test_each_change_is_told_once_with_the_whole_log(look_out: SensorDefinition)
     promotions.promote("beauty", MODEL, version="1", reason="first", by="ada")
     (told,) = look().asset_events
     assert (told.asset_key.to_user_string(), told.partition) == ("champion", "beauty")
-    assert told.metadata["champion"].value == "version 1"
+    assert told.metadata["champion"].value == f"{MODEL}, version 1"
     assert told.metadata["changed"].value == "promoted by ada: first"
     assert told.metadata["model"].value.partition("?")[0].endswith(f"/models/{MODEL}/versions/1")
     quiet = look()
