@@ -4,7 +4,7 @@ Belongs here: hashes of code and of values. Not here: which code and settings a 
 
 The code part is the import closure of the modules that run: these modules, and all of ours that they import, near or
 far. A module counts by its syntax tree without docstrings, so comments, docstrings and layout change nothing; nor does
-its `DECLARATION`, whose label and colour are for readers, and whose settings are hashed by themselves. Imports under
+its declaration, whose label and colour are for readers, and whose settings are hashed by themselves. Imports under
 `TYPE_CHECKING` don't run, and don't count. The versions of libraries are recorded with a checkpoint, but are no part of
 its identity: an update of torch retrains nothing.
 """
@@ -25,7 +25,7 @@ from evaluation.provenance import short_hash
 
 PACKAGES = ("models", "evaluation", "assets")
 ROOT = Path(__file__).parents[2]
-FOR_READERS = "DECLARATION"
+FOR_READERS, DECLARES = "DECLARATION", "Declaration("
 
 
 def code_hash(*modules: str) -> str:
@@ -61,15 +61,19 @@ def meaning(source: str) -> str:
     'def f():\\n    return 1'
     """
     tree = ast.parse(source)
-    tree.body = [
-        node
-        for node in tree.body
-        if not (isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [FOR_READERS])
-    ]
+    tree.body = [node for node in tree.body if not _is_declaration(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def _is_declaration(node: ast.stmt) -> bool:
+    """An assignment to `DECLARATION`, or of a `Declaration(…)` to another name."""
+    if not isinstance(node, ast.Assign):
+        return False
+    names = [ast.unparse(target) for target in node.targets]
+    return names == [FOR_READERS] or ast.unparse(node.value).startswith(DECLARES)
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -139,7 +139,7 @@ def text_neighbours(texts_VT: Tensor, neighbours: int, power: float) -> csr_arra
 
 DECLARATION = Declaration(
     name="text_graph",
-    label="Text graph (ours)",
+    label="Text graph",
     colour="#44aa99",
     source="ours: the successor graph, spread over items whose texts are alike",
     year=2026,

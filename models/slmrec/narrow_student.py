@@ -133,7 +133,7 @@ def fit_narrow_student(data: TrainingData, settings: NarrowStudentSettings, cour
 
 NARROW_STUDENT = Declaration(
     name="narrow_student",
-    label="Narrow student (ours)",
+    label="Narrow student",
     colour="#cc6677",
     source="ours: SASRec over ids and texts, distilled from the rankings of a cross-fitted successor graph",
     year=2026,

@@ -112,7 +112,7 @@ def test_its_python_runs_as_it_stands_and_answers(finished: Workplace, tmp_path:
     rename = (
         "import sys; from mlflow import MlflowClient\n"
         "client = MlflowClient(sys.argv[1], sys.argv[1])\n"
-        "client.rename_registered_model('slmrec-tiny-student', 'slmrec-sample-student')\n"
+        "client.rename_registered_model('slmrec-tiny-student', 'slmrec-sample-narrow_student')\n"
     )
     done = place.python("-c", rename, f"sqlite:///{tmp_path}/.slmrec/mlflow.db")
     assert done.returncode == 0, done.stderr

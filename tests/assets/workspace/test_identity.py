@@ -24,6 +24,7 @@ EDITS = {
         "    torch.manual_seed(  # first weights\n        course.seed\n    )\n",
     ),
     "a label or a colour": (SASREC, 'colour="#2b7bba"', 'colour="#000000"'),
+    "a student's label": ("models/slmrec/narrow_student.py", 'label="Narrow student"', 'label="Another"'),
     "a new baseline": ("models/baselines/brand_new.py", "", "import models.training.run\n"),
     "SASRec": (SASREC, "dropout: float = 0.6", "dropout: float = 0.5"),
     "popularity": ("models/baselines/popularity.py", "scores_V[0] = -torch.inf", "scores_V[0] = 0"),
