@@ -87,7 +87,7 @@ test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
 
 bench: $(READY)  ## the benchmarks, or ONLY=name
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m tests.benchmarks $(ONLY)
+	@$(BIN)/python -m tests.benchmarks $(ONLY)
 
 mutants: $(READY)  ## plant mistakes and name those that no test notices: hours, or ONLY=named
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'

@@ -24,7 +24,7 @@ from assets.studies import ablation, depth, online, report, theory
 from assets.workspace.io_managers import ParquetIOManager, RecordIOManager, TablesIOManager
 from assets.workspace.resources import Home
 from orchestration.console import progress_console
-from orchestration.sensors import champion_sensor
+from orchestration.sensors.champion import champion_sensor
 
 DOMAINS = Path(__file__).with_name("domains.yaml")
 PROFILES = Path(__file__).with_name("profiles")

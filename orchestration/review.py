@@ -7,7 +7,7 @@ from assets.registry import promotions
 from assets.registry.store import model_name
 from assets.workspace import home
 from orchestration.definitions import domain_files
-from orchestration.sensors import as_row
+from orchestration.sensors.champion import as_row
 
 
 def promote(domain: str, recommender: str, version: str | None, reason: str, by: str, *, force: bool) -> int:

@@ -1,0 +1,1 @@
+"""The sensors: each watches one thing, and asks for a run or tells Dagster of it."""
