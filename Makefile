@@ -87,7 +87,7 @@ test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
 
 bench: $(READY)  ## the benchmarks, or ONLY=name
-	@$(BIN)/python -m tests.benchmarks $(ONLY)
+	@GOMP_SPINCOUNT=5000 $(BIN)/python -m tests.benchmarks $(ONLY)
 
 mutants: $(READY)  ## plant mistakes and name those that no test notices: hours, or ONLY=named
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
