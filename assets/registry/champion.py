@@ -4,17 +4,18 @@ import functools
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from assets.amazon.dataset import Dataset
 from assets.registry.packing import CATALOGUE
-from assets.registry.store import connect
+from assets.registry.store import connect, model_name
 from assets.registry.versions import MODEL_TAG, aliased
 from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion, read_provenance
 from assets.workspace.evaluations import Evaluation, evaluate
+from assets.workspace.recommended import Source
 
 if TYPE_CHECKING:
     from assets.configuration.domains import Domain
@@ -39,7 +40,7 @@ def judge_champion(
     version = aliased(name, alias)
     if version is None:
         return None
-    artifacts = _download(version) / "artifacts"
+    artifacts = download(version) / "artifacts"
     (directory,) = (path for path in artifacts.iterdir() if path.is_dir())
     checkpoint = Checkpoint(
         name=alias,
@@ -62,7 +63,7 @@ def request_milliseconds(version: RegisteredVersion, dataset: Dataset, calls: in
     import mlflow.pyfunc
     import pandas as pd
 
-    model = mlflow.pyfunc.load_model(str(_download(version)))
+    model = mlflow.pyfunc.load_model(str(download(version)))
     raw_ids = np.array(dataset.item_ids, dtype=object)
     histories = dataset.histories("test")
     taken = []
@@ -76,6 +77,27 @@ def request_milliseconds(version: RegisteredVersion, dataset: Dataset, calls: in
     return taken[3:]
 
 
+def champion_of(domain: str) -> RegisteredVersion | None:
+    """The version with the alias `champion` among what the domain delivers; None where there is none."""
+    found = (aliased(model_name(domain, recommender), "champion") for recommender in ("student", "narrow_student"))
+    return next((version for version in found if version), None)
+
+
+def load_source(version: RegisteredVersion) -> Source:
+    """The version, ready to recommend, run by the model's own code."""
+    artifacts = download(version) / "artifacts"
+    (directory,) = (path for path in artifacts.iterdir() if path.is_dir())
+    catalogue = json.loads((artifacts / CATALOGUE).read_text(encoding="utf-8"))
+    recommender: Any = load_served(directory)  # a student, which scores
+    return Source(
+        version=version,
+        identity=read_provenance(directory).identity,
+        recommender=recommender,
+        item_ids=catalogue["items"],
+        purchases=np.array(catalogue["purchases"], dtype=np.int64),
+    )
+
+
 def load_served(checkpoint: Path) -> "AnyRecommender":
     """The recommender of the served model that this checkpoint lies in, run by the model's own code."""
     import mlflow.pyfunc
@@ -84,7 +106,7 @@ def load_served(checkpoint: Path) -> "AnyRecommender":
     return recommender
 
 
-def _download(version: RegisteredVersion) -> Path:
+def download(version: RegisteredVersion) -> Path:
     """The served model's directory on this machine."""
     import mlflow.artifacts
 
