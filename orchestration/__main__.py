@@ -1,4 +1,4 @@
-"""`python -m orchestration run|studies|recommend|promote|rollback|history|ui|prune|synth`: what the make targets call."""
+"""`python -m orchestration run|studies|recommend|promote|rollback|history|ui|prune|synth`: what make targets call."""
 
 import argparse
 import os
