@@ -87,7 +87,7 @@ def _shown(made: Recommendations) -> dict[str, Any]:
         "preview": table_metadata(made.table().head(5).collect().rows(named=True)),
         "counts": table_metadata([{"what": what, "count": count} for what, count in counts.items()]),
         "dagster/row_count": made.rows,
-        "path": MetadataValue.path(made.directory / LISTS),
+        "lists": MetadataValue.path(made.directory / LISTS),  # "path" is the record's
         **({"item_vectors": MetadataValue.path(made.directory / ITEMS)} if made.vectors else {}),
         "model": MetadataValue.url(model_url(made.model)),
         "made": MetadataValue.timestamp(made.made),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,9 @@ import pytest
 from assets.amazon.interactions import Interactions
 from assets.recommendations import audience_of, recommendations
 from assets.registry.champion import load_source
+from assets.registry.store import connect
 from assets.registry.versions import set_alias
+from assets.workspace import home
 from assets.workspace.recommended import ITEMS, Recommendations
 from models.files import load_recommender
 from models.sequences import Sequences
@@ -103,8 +106,7 @@ class Place:
 
 @pytest.fixture
 def place(chain: "Chain", request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    name = f"d{abs(hash(request.node.name)) % 10**9}"
-    return Place(chain, name, tmp_path)
+    return Place(chain, f"of_{crc32(request.node.name.encode())}", tmp_path)
 
 
 def in_table(made: Recommendations) -> dict[str, list[tuple[str, float]]]:
@@ -160,7 +162,7 @@ def test_the_page_tells_what_was_ignored_and_where_the_lists_lie(place: Place) -
     assert list(counts.values()) == [22, 1, K, len(bought), sum(raw not in KNOWN for raw in bought), 2]
     assert made.ignored == sum("new" in raw for raw in bought) > 0
     assert shown["model"].partition("?")[0].endswith(f"/models/{champion.name}/versions/{champion.version}")
-    assert shown["path"] == str(made.directory / "users")
+    assert shown["lists"] == str(made.directory / "users")
     assert shown["item_vectors"] == str(made.directory / ITEMS)
     assert shown["dagster/row_count"] == made.table().collect().height == made.rows
     first = shown["preview"].records[0].data
@@ -197,30 +199,30 @@ def test_without_a_champion_nothing_is_made_and_it_says_how_to_make_one(
     assert f"make promote DOMAIN={place.wired.domain} REASON=…" in told
 
 
+def another_champion(place: Place) -> dict[str, Any]:
+    """Of the domain's two models one reigns."""
+    client = connect(home.mlflow_uri())
+    client.delete_registered_model_alias(place.version("student").name, "champion")
+    set_alias(place.version("narrow_student"), "champion")
+    return {}
+
+
 @pytest.mark.parametrize(
     ("change", "again"),
     [
         (lambda _: {}, False),
         (lambda _: {"histories": {**todays(), "R03": ["B001"]}}, True),
         (lambda _: {"k": K - 1}, True),
-        (lambda place: set_alias(place.version("narrow_student"), "champion") or {}, True),
+        (another_champion, True),
     ],
     ids=["nothing", "histories", "k", "champion"],
 )
 def test_lists_are_made_again_only_where_something_has_changed(
     place: Place, change: Callable[[Place], dict[str, Any]], *, again: bool
 ) -> None:
-    first_champion = place.version("student")
-    set_alias(first_champion, "champion")
+    set_alias(place.version("student"), "champion")
     first = value_of(place.run(), "recommendations")
-    options = change(place)
-    if place.version("narrow_student").name != first_champion.name:  # of a domain's two models one reigns
-        from assets.registry.store import connect
-        from assets.workspace import home
-
-        if again and not options:
-            connect(home.mlflow_uri()).delete_registered_model_alias(first_champion.name, "champion")
-    second = value_of(place.run(**options), "recommendations")
+    second = value_of(place.run(**change(place)), "recommendations")
     assert (second != first) is again
 
 
