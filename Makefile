@@ -16,7 +16,7 @@ DAYS ?= 30
 DRY ?=
 VERSION ?=
 FORCE ?=
-RECOMMENDER ?= student
+RECOMMENDER ?=
 ONLY ?=
 DAGSTER_PORT ?= 3000
 MLFLOW_PORT ?= 5000
@@ -68,14 +68,14 @@ recommend: $(READY)  ## the champion's best items for every user, to Parquet: DO
 export REASON ?=
 export BY ?= $(USER)
 
-promote: $(READY)  ## make the challenger the champion: DOMAIN=… REASON=… [VERSION=…] [BY=…] [FORCE=1]
-	@$(BIN)/python -m orchestration promote --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)' --reason "$$REASON" --by "$$BY"$(if $(VERSION), --version '$(VERSION)')$(if $(FORCE), --force)
+promote: $(READY)  ## make the challenger the champion: DOMAIN=… REASON=… [VERSION=…] [RECOMMENDER=…] [BY=…] [FORCE=1]
+	@$(BIN)/python -m orchestration promote --domain '$(DOMAIN)' --reason "$$REASON" --by "$$BY"$(if $(VERSION), --version '$(VERSION)')$(if $(RECOMMENDER), --recommender '$(RECOMMENDER)')$(if $(FORCE), --force)
 
 rollback: $(READY)  ## make the version before the champion again: DOMAIN=… REASON=… [BY=…]
-	@$(BIN)/python -m orchestration rollback --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)' --reason "$$REASON" --by "$$BY"
+	@$(BIN)/python -m orchestration rollback --domain '$(DOMAIN)' --reason "$$REASON" --by "$$BY"
 
 history: $(READY)  ## who became the champion, when and why: DOMAIN=…
-	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)'
+	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)'
 
 synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=folder [SEED=…]
 	@$(BIN)/python -m orchestration synth --users '$(USERS)' --items '$(ITEMS)' --seed '$(SEED)' --out '$(OUT)'
@@ -83,7 +83,7 @@ synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=fold
 ui: $(READY)  ## Dagster and MLflow until Ctrl-C: [DOMAINS=own.yaml] [PROFILES=own.yaml]
 	@$(BIN)/python -m orchestration ui --dagster-port '$(DAGSTER_PORT)' --mlflow-port '$(MLFLOW_PORT)'
 
-prune: $(READY)  ## remove checkpoints and evaluations out of use: [KEEP=3] a name [DAYS=30] [DRY=1 only lists]
+prune: $(READY)  ## remove checkpoints, evaluations, versions out of use: [KEEP=3] a name [DAYS=30] [DRY=1 only lists]
 	@$(BIN)/python -m orchestration prune --keep '$(KEEP)' --days '$(DAYS)' $(if $(DRY),--dry)
 
 test: $(READY)  ## all tests
