@@ -187,6 +187,8 @@ def _write_parts(
 ) -> None:
     """The lists of each range of users, in a file of its own that is there or not; those that are there stay."""
     users, start, said, done = len(known), time.monotonic(), -np.inf, 0
+    if finished := len(list(working.glob("part-*.parquet"))):
+        tell(f"An earlier run has left {finished} of {-(-users // USERS_A_PART)} parts: they are used.")
     for first in range(0, users, USERS_A_PART):
         last = min(first + USERS_A_PART, users)
         path = _part(working, first)
