@@ -201,7 +201,7 @@ def dataset_statistics(
 
 def _fetched(context: AssetExecutionContext, checks: DataChecks, part: Literal["reviews", "metadata"]) -> RawFile:
     domain = checks.domain(context)
-    raw = fetch(domain.source, part, homes.raw_directory(domain.name), context.log.info)
+    raw = fetch(domain.source, part, homes.raw_directory(domain.name), context.log.info, renew=domain.retrain)
     shown = raw.model_dump(include={"origin", "bytes", "sha256", "synthetic"}) if raw.path else {"origin": raw.origin}
     context.add_output_metadata({**({"path": MetadataValue.path(raw.path)} if raw.path else {}), **shown})
     return raw

@@ -33,6 +33,11 @@ class Domain(BaseModel):
     )
     filters: Filters = Filters()
     split: Split = LeaveOneOut()
+    retrain: bool = Field(
+        False,
+        strict=True,
+        description="the source grows: it is looked at again, and the weekly schedule takes the domain along (ours)",
+    )
 
     @field_validator("name", mode="before")
     @classmethod
