@@ -9,13 +9,14 @@ from typing import Any
 
 from dagster import AssetCheckSeverity, DagsterEvent, DagsterEventType, DagsterInstance, Definitions
 from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.execution.api import execute_run
+from dagster._core.execution.api import create_execution_plan, execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy.exc import DBAPIError
 
 from assets.amazon.download.fetching import check_source
 from assets.configuration.resources import PARTITION_TAG, domain_resource, profile_resource
+from assets.registry.trainings import TRAINING_POOL
 from assets.workspace import home
 from assets.workspace.presentation import make_command
 
@@ -58,6 +59,7 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
     given: dict[str, Any] = {"domains": {"config": {"as_of": as_of}}} if as_of else {}
     try:
         with DagsterInstance.get() as instance:
+            open_pool(instance)
             success, events = _execute(definitions, instance, job, domain, {"resources": given})
     except DBAPIError as error:
         raise ValueError(
@@ -86,10 +88,13 @@ def _execute(
     """
     job = definitions.resolve_job_def(name)
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), "__repository__")
+    config, tags = {**config, "loggers": {"console": {"config": {}}}}, {**job.run_tags, PARTITION_TAG: domain}
     run = instance.create_run_for_job(
         job_def=job,
-        run_config={**config, "loggers": {"console": {"config": {}}}},
-        tags={**job.run_tags, PARTITION_TAG: domain},
+        # from it Dagster knows that this run trains: those in its queue wait for it
+        execution_plan=create_execution_plan(job, config, tags=tags),
+        run_config=config,
+        tags=tags,
         remote_job_origin=RemoteJobOrigin(repository, name),
     )
     result = execute_run(InMemoryJob(job), run, instance, raise_on_error=False)
@@ -107,6 +112,14 @@ def use_dagster_home() -> None:
         raise ValueError(
             f"DAGSTER_HOME names {chosen}, and there is no such directory: make it, or unset the variable."
         )
+
+
+def open_pool(instance: DagsterInstance) -> None:
+    """Let the limit of Dagster's settings hold for the pool of trainings from the first run on.
+
+    Dagster would set it only after it has once looked at a queued run of the pool, and let all of that look pass.
+    """
+    instance.event_log_storage.initialize_concurrency_limit_to_default(TRAINING_POOL)
 
 
 def interrupted(events: Sequence[DagsterEvent]) -> bool:
