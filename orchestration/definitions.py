@@ -26,6 +26,7 @@ from assets.workspace.resources import Home
 from orchestration.console import progress_console
 from orchestration.schedules import weekly_retraining
 from orchestration.sensors.champion import champion_sensor
+from orchestration.sensors.failures import failure_sensor, killed_runs_sensor
 from orchestration.sensors.sources import sources_sensor
 
 DOMAINS = Path(__file__).with_name("domains.yaml")
@@ -97,7 +98,12 @@ def build_definitions(domains: Sequence[Path], profiles: Sequence[Path], profile
             *(partitioned(asset, partitions) for asset in (*ASSETS, *STUDIES)),
             delivery.champion.replace_attributes(partitions_def=partitions),
         ],
-        sensors=[champion_sensor(names), sources_sensor(loaded, CHAIN)],
+        sensors=[
+            champion_sensor(names),
+            sources_sensor(loaded, CHAIN),
+            failure_sensor,
+            killed_runs_sensor(names),
+        ],
         schedules=[weekly_retraining(loaded, CHAIN)],
         jobs=[
             define_asset_job(

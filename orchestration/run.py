@@ -70,7 +70,7 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
         sys.stderr.write("\nslmrec: stopped. The same command goes on from where it was.\n")
         return INTERRUPTED
     if not success:
-        sys.stderr.write("\n".join(["", *_reasons(events, domain), ""]))
+        sys.stderr.write("\n".join(["", *(f"slmrec: {line}" for line in reasons(events, domain)), ""]))
         return 1
     if job == "studies":
         _show_studies(domain)
@@ -153,23 +153,24 @@ def _show_results(domain: str, profile: str, as_of: str | None) -> None:
     )
 
 
-def _reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
+def reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
     """One line for each thing that went wrong, in the words of its cause, without the stack."""
     evaluations = [event for event in events if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION]
     checks = [event.asset_check_evaluation_data for event in evaluations]
     stopping = [check for check in checks if not check.passed and check.severity is AssetCheckSeverity.ERROR]
     for check in stopping:
         observed = check.metadata["observed"].value
-        yield f"slmrec: {check.asset_key.to_user_string()} failed its check {check.check_name}: {observed}"
+        yield f"{check.asset_key.to_user_string()} failed its check {check.check_name}: {observed}"
     if stopping:  # what failed after them, on the same data, would only distract
-        yield f"slmrec: all that was found: {home.data_docs_directory(domain) / 'index.html'}"
+        yield f"all that was found: {home.data_docs_directory(domain) / 'index.html'}"
         return
     steps = [event for event in events if event.is_step_failure]
     for event in steps:
-        yield f"slmrec: {event.step_key}: {said(event.step_failure_data.error)}"
+        yield f"{event.step_key}: {said(event.step_failure_data.error)}"
     for event in events:
         if not steps and event.is_job_failure:
-            yield f"slmrec: {said(event.job_failure_data.error)}"
+            told = event.job_failure_data if event.event_specific_data else None  # none where its process was killed
+            yield said(told.error) if told and told.error else event.message or said(None)
 
 
 def said(error: SerializableErrorInfo | None) -> str:

@@ -93,6 +93,11 @@ def promotions_log(domain: str) -> Path:
     return home() / "promotions" / f"{domain}.jsonl"
 
 
+def failures_directory() -> Path:
+    """A page of each failed run: `<domain>-<run>.md`."""
+    return home() / "failures"
+
+
 def data_docs_directory(domain: str) -> Path:
     """What the checks found in a domain's data, as pages and as JSON."""
     return home() / "data_docs" / domain
