@@ -187,7 +187,7 @@ _AUTOFLUSH = re.compile(r"^\(raised as a result of Query-invoked autoflush;.*?\)
 
 
 def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
-    """The first cause that isn't Dagster's own wrapper."""
-    while (error.cls_name or "").startswith("Dagster") and error.cause is not None:
+    """The first cause that isn't Dagster's own wrapper, or ours that asks for a retry."""
+    while (error.cls_name or "").startswith(("Dagster", "RetryRequested")) and error.cause is not None:
         error = error.cause
     return error
