@@ -169,8 +169,17 @@ def reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
         yield f"{event.step_key}: {said(event.step_failure_data.error)}"
     for event in events:
         if not steps and event.is_job_failure:
-            told = event.job_failure_data if event.event_specific_data else None  # none where its process was killed
-            yield said(told.error) if told and told.error else event.message or said(None)
+            yield _end(events, event)
+
+
+def _end(events: Sequence[DagsterEvent], failure: DagsterEvent) -> str:
+    """Why a run ended outside its steps; where its process was killed, by whoever noticed it."""
+    told = failure.job_failure_data if failure.event_specific_data else None
+    if told and told.error:
+        return said(told.error)
+    noticed = [event.message or "" for event in events if event.is_engine_event]
+    outside = (failure.message or "").startswith("This run has been marked as failed")
+    return (noticed[-1] if outside and noticed else failure.message) or said(None)
 
 
 def said(error: SerializableErrorInfo | None) -> str:

@@ -214,6 +214,16 @@ def test_a_run_whose_process_was_killed_is_ended_and_told_and_a_living_one_is_le
     assert "- Its process was killed, or the machine went down." in page
 
 
+def test_a_crash_that_the_code_server_noticed_is_told_in_its_words(place: Place) -> None:
+    run = place.instance.get_run_by_id(started(place, 60))
+    assert run
+    place.instance.report_engine_event("Run execution process for it unexpectedly exited with exit code -9.", run)
+    place.instance.report_run_failed(run)  # as `dagster code-server` does it
+    place.tell(run)
+    page = (place.folder / f"home/failures/near-{run.run_id}.md").read_text()
+    assert "- Run execution process for it unexpectedly exited with exit code -9." in page
+
+
 def test_both_are_on_from_the_start(place: Place) -> None:
     for name in ("failure_sensor", "killed_runs_sensor"):
         assert place.sensor(name).default_status is DefaultSensorStatus.RUNNING

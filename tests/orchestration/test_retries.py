@@ -1,6 +1,7 @@
 """What is asked for again and what isn't, and what a retry trains: real runs against a server of our own."""
 
 import gzip
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from assets.registry.store import connect
 from orchestration.definitions import build_definitions
 from orchestration.run import reasons
 from tests.assets.amazon.web import Site, serving, status
-from tests.orchestration.workplace import PROFILE
+from tests.orchestration.workplace import PROFILE, Workplace
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:DeprecationWarning"  # MLflow 3.17's queries, SQLAlchemy 2.1 (November 2026)
@@ -78,3 +79,57 @@ def test_what_a_server_refuses_is_asked_for_once(site: Site, tmp_path: Path, mon
     assert (pauses(events), len(site.asked)) == ([], 1)
     (told,) = reasons(events, "far")
     assert "404" in told
+
+
+FOLLOWED = """
+import sys
+from assets.workspace.recipe import Recipe
+
+follow = Recipe.follow
+
+def watched(recipe, *given):
+    if recipe.name in sys.argv[1:]:
+        raise ValueError("planted")
+    print("trained:", recipe.name, flush=True)
+    return follow(recipe, *given)
+
+Recipe.follow = watched
+"""
+RUN = """
+from orchestration.__main__ import main
+sys.exit(main(["run", "--domain", "tiny", "--profile", "tiny"]))
+"""
+FROM_FAILURE = """
+from dagster import DagsterInstance, ReexecutionOptions, execute_job
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from orchestration.run import use_dagster_home
+
+use_dagster_home()
+with DagsterInstance.get() as instance:
+    (failed,) = [run for run in instance.get_runs() if run.status.value == "FAILURE"]
+    place = ReconstructableRepository.for_module("orchestration.definitions", "definitions")
+    options = ReexecutionOptions.from_failure(failed.run_id, instance)
+    with execute_job(place.get_reconstructable_job("chain"), instance, reexecution_options=options) as done:
+        print("made:", *sorted(event.step_key for event in done.all_events if event.is_step_success))
+"""
+
+
+def test_a_retry_from_failure_trains_what_failed_and_nothing_twice(finished: Workplace, tmp_path: Path) -> None:
+    """As the UI's *From failure* does it. The teacher is gone and made anew before the student fails."""
+    place = finished.copied_to(tmp_path)
+    settings = {"SLMREC_PROFILES": str(tmp_path / "tiny.yaml"), "SLMREC_PROFILE": "tiny"}
+    for name in ("teacher", "student"):
+        shutil.rmtree(place.checkpoint(name))
+    failed = place.python("-c", FOLLOWED + RUN, "student", **settings)
+    assert failed.returncode == 1, failed.stderr[-3000:]
+    assert "student: planted" in failed.stderr
+    assert trained(failed.stdout) == ["teacher"]
+
+    done = place.python("-c", FOLLOWED + FROM_FAILURE, **settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert trained(done.stdout) == ["student"]
+    assert "made: challenger evaluation_report main_results student\n" in done.stdout
+
+
+def trained(stdout: str) -> list[str]:
+    return [line.removeprefix("trained: ") for line in stdout.splitlines() if line.startswith("trained: ")]
