@@ -117,9 +117,14 @@ def use_dagster_home() -> None:
 def open_pool(instance: DagsterInstance) -> None:
     """Let the limit of Dagster's settings hold for the pool of trainings from the first run on.
 
-    Dagster would set it only after it has once looked at a queued run of the pool, and let all of that look pass.
+    Dagster would set it only after it has once looked at a queued run of the pool, and let all of that look pass. A
+    limit that was set in the UI stays.
     """
-    instance.event_log_storage.initialize_concurrency_limit_to_default(TRAINING_POOL)
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits or instance.global_op_concurrency_default_limit is None:
+        return
+    if TRAINING_POOL not in {pool.name for pool in storage.get_pool_limits()}:
+        storage.initialize_concurrency_limit_to_default(TRAINING_POOL)
 
 
 def interrupted(events: Sequence[DagsterEvent]) -> bool:

@@ -241,6 +241,13 @@ def test_a_run_of_the_command_line_is_waited_for(queue: Queue, monkeypatch: pyte
     assert queue.launched() == []
 
 
+def test_a_pool_that_was_made_larger_in_the_ui_stays_so(queue: Queue) -> None:
+    queue.instance.event_log_storage.set_concurrency_slots(TRAINING_POOL, 2)
+    orchestration.run.open_pool(queue.instance)
+    (pool,) = queue.instance.event_log_storage.get_pool_limits()
+    assert (pool.name, pool.limit) == (TRAINING_POOL, 2)
+
+
 def test_a_run_that_trains_nothing_waits_for_no_training(queue: Queue) -> None:
     queue.run("tiny", DagsterRunStatus.STARTED)
     data = queue.run("other", DagsterRunStatus.QUEUED, assets="interactions")

@@ -102,15 +102,17 @@ sys.exit(main(["run", "--domain", "tiny", "--profile", "tiny"]))
 FROM_FAILURE = """
 from dagster import DagsterInstance, ReexecutionOptions, execute_job
 from dagster._core.definitions.reconstruct import ReconstructableRepository
-from orchestration.run import use_dagster_home
+from orchestration.run import reasons, use_dagster_home
 
 use_dagster_home()
 with DagsterInstance.get() as instance:
     (failed,) = [run for run in instance.get_runs() if run.status.value == "FAILURE"]
     place = ReconstructableRepository.for_module("orchestration.definitions", "definitions")
     options = ReexecutionOptions.from_failure(failed.run_id, instance)
-    with execute_job(place.get_reconstructable_job("chain"), instance, reexecution_options=options) as done:
+    job, tags = place.get_reconstructable_job("chain"), {"dagster/partition": "tiny"}
+    with execute_job(job, instance, tags=tags, reexecution_options=options) as done:
         print("made:", *sorted(event.step_key for event in done.all_events if event.is_step_success))
+        sys.exit("; ".join(reasons(done.all_events, "tiny")))
 """
 
 
