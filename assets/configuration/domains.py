@@ -36,6 +36,11 @@ class Domain(BaseModel):
     recommended_items: int = Field(
         20, ge=1, le=1000, strict=True, description="how many items the asset recommendations gives each user (ours)"
     )
+    retrain: bool = Field(
+        False,
+        strict=True,
+        description="the source grows: it is looked at again, and the weekly schedule takes the domain along (ours)",
+    )
 
     @field_validator("name", mode="before")
     @classmethod

@@ -59,7 +59,7 @@ def test_paths_are_relative_to_the_yaml_file(tmp_path: Path) -> None:
         ),
         (
             "beauty: {title: B, SOURCE, filter: {}}",
-            "filter: there is no such setting here; there are title, source, maximum_bad_share, filters, split$",
+            "filter: there is no such setting here; there are title, .*, filters, split, retrain$",
         ),
         (
             "beauty: {title: B, SOURCE, filters: }",
@@ -73,6 +73,7 @@ def test_paths_are_relative_to_the_yaml_file(tmp_path: Path) -> None:
             "beauty: {title: B, SOURCE, filters: {minimum_user_interactions: true}}",
             r"filters.minimum_user_interactions: it must be a valid integer \(given: True\)",
         ),
+        ("beauty: {title: B, SOURCE, retrain: weekly}", r"retrain: it must be a valid boolean \(given: 'weekly'\)"),
         ("beauty: {title: B, SOURCE, maximum_bad_share: true}", "maximum_bad_share: it must be a valid number"),
         (
             "beauty: {title: B, SOURCE, filters: {as_of: 2018-13-01}}",
