@@ -7,7 +7,6 @@ moved since the data were last made is asked elsewhere (`assets/amazon/validatio
 Like is compared with like: all training sequences with all training sequences, test histories with test histories.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,7 @@ from assets.amazon.dataset import Dataset
 from assets.amazon.interactions import Interactions
 from assets.configuration.domains import DriftLimits
 from assets.configuration.resources import DomainResource
-from assets.registry.champion import champion_of, download, load_served
-from assets.registry.packing import CATALOGUE
+from assets.registry.champion import champion_of, download, load_source
 from assets.registry.store import model_url
 from assets.registry.training_data import SAMPLED_USERS, best_scores, read_training_data, user_hashes
 from assets.workspace.checkpoints import RegisteredVersion
@@ -137,22 +135,20 @@ def measure(
     if champion is None:
         return now
     now = now.model_copy(update={"champion": champion})
-    directory = download(champion)
-    then = read_training_data(directory / "artifacts")
+    then = read_training_data(download(champion) / "artifacts")
     if then is None:
         words = (
             f"{_named(champion)} was registered before versions kept a summary of their training data, so nothing can "
             "be compared until another one is the champion"
         )
         return now.model_copy(update={"words": words})
-    catalogue = json.loads((directory / "artifacts" / CATALOGUE).read_text(encoding="utf-8"))
-    vocabulary = vocabulary_of(splits, catalogue["items"])
-    purchases = np.bincount(vocabulary, weights=splits.purchases(), minlength=len(catalogue["items"]) + 1)
+    source = load_source(champion)
+    vocabulary = vocabulary_of(splits, source.item_ids)
+    purchases = np.bincount(vocabulary, weights=splits.purchases(), minlength=len(source.item_ids) + 1)
     lengths = np.repeat(np.arange(len(then.history_lengths)), then.history_lengths)
-    (checkpoint,) = (path for path in (directory / "artifacts").iterdir() if path.is_dir())
-    scores = best_scores(load_served(checkpoint), _known(splits.histories("test"), vocabulary))
+    scores = best_scores(source.recommender, _known(splits.histories("test"), vocabulary))
     shifts = {
-        "item_popularity_psi": popularity_shift(np.array(catalogue["purchases"]), purchases[1:]),
+        "item_popularity_psi": popularity_shift(source.purchases, purchases[1:]),
         "history_length_psi": value_shift(lengths, splits.training_sequences().lengths),
         **({"score_psi": value_shift(np.array(then.scores), scores)} if then.scores and len(scores) else {}),
     }
