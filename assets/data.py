@@ -25,7 +25,7 @@ from assets.amazon.validation.metadata import ITEM_TEXT_CHECKS, check_item_texts
 from assets.amazon.validation.raw import RAW_CHECKS, check_raw
 from assets.amazon.validation.sequences import SEQUENCE_CHECKS, check_sequences
 from assets.amazon.validation.splits import SPLIT_CHECKS, check_splits
-from assets.amazon.validation.statistics import DRIFT_CHECKS, check_drift
+from assets.amazon.validation.statistics import CHANGE_CHECKS, check_changes
 from assets.data_checks import GROUP, DataChecks, checked, last_record
 from assets.workspace import home as homes
 from assets.workspace.presentation import OWNERS, figure_metadata, frame_metadata, table_metadata
@@ -162,7 +162,7 @@ def splits(
     )
 
 
-@checked("dataset_statistics", DRIFT_CHECKS, "records")
+@checked("dataset_statistics", CHANGE_CHECKS, "records")
 def dataset_statistics(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -190,7 +190,7 @@ def dataset_statistics(
     )
     yield from checks.report(
         context,
-        check_drift(values, before.values if before else None),
+        check_changes(values, before.values if before else None),
         output=Output(
             found,
             metadata={

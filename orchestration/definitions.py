@@ -14,7 +14,7 @@ from dagster import (
     in_process_executor,
 )
 
-from assets import backbone, baselines, data, delivery, llm, recommendations, results, texts
+from assets import backbone, baselines, data, delivery, drift, llm, recommendations, results, texts
 from assets.configuration.domains import load_domains
 from assets.configuration.resources import domain_resource, profile_resource
 from assets.data_checks import DataChecks
@@ -44,6 +44,7 @@ ASSETS = [
     data.sequences,
     data.splits,
     data.dataset_statistics,
+    drift.drift,
     backbone.language_backbone,
     texts.item_text_embeddings,
     *baselines.ASSETS,

@@ -37,6 +37,7 @@ READ = {
     "sequences": {"interactions"},
     "splits": {"interactions", "sequences"},
     "dataset_statistics": {"interactions", "item_texts", "splits"},
+    "drift": {"interactions", "splits"},
     "language_backbone": {"raw_reviews", "item_texts", "splits"},
     "item_text_embeddings": {"item_texts", "splits", "language_backbone"},
     "popularity": {"splits"},
@@ -131,6 +132,7 @@ def test_assets_and_checks_carry_the_partitions(definitions: Definitions) -> Non
         "sequences",
         "splits",
         "dataset_statistics",
+        "drift",
         "challenger",
     }
     assert len(checks) > 30
