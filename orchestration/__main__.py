@@ -1,4 +1,4 @@
-"""`python -m orchestration run|studies|promote|rollback|history|ui|prune|synth`: what the make targets call."""
+"""`python -m orchestration run|studies|promote|rollback|history|serve|ui|prune|synth`: what the make targets call."""
 
 import argparse
 import os
@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         job.add_argument("--profile", required=True, help="a profile's name, or the path of a YAML file")
         job.add_argument("--as-of", help="a day, 2018-09-26: what came later is left out")
         job.set_defaults(command=_run, job="chain" if name == "run" else "studies")
+    _add_serve(commands)
     ui = commands.add_parser("ui", help="serve Dagster and MLflow until Ctrl-C")
     ui.add_argument("--dagster-port", type=int, default=3000)
     ui.add_argument("--mlflow-port", type=int, default=5000)
@@ -67,6 +68,14 @@ def _add_review(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         command.add_argument("--recommender", choices=("student", "narrow_student"), default="student")
 
 
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser("serve", help="answer requests with a domain's champion until Ctrl-C")
+    serve.add_argument("--domain", required=True, help="a domain's name")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1: this machine alone)")
+    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
+    serve.set_defaults(command=_serve)
+
+
 def _run(options: argparse.Namespace) -> int:
     from orchestration.run import run_job
 
@@ -97,6 +106,12 @@ def _history(options: argparse.Namespace) -> int:
     from orchestration.review import history
 
     return history(options.domain, options.recommender)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from orchestration.serving.server import serve
+
+    return serve(options.domain, options.host, options.port)
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from assets.amazon.dataset import Dataset
 from assets.registry.packing import CATALOGUE
-from assets.registry.store import connect
+from assets.registry.store import connect, model_name
 from assets.registry.versions import MODEL_TAG, aliased
 from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion, read_provenance
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from assets.configuration.domains import Domain
     from assets.configuration.profiles import EvaluationProfile
     from models.recommender import AnyRecommender
+
+
+DELIVERABLE = ("student", "narrow_student")
+
+
+def champion_of(domain: str) -> RegisteredVersion | None:
+    """The version that is the domain's champion; None where none is."""
+    found = (aliased(model_name(domain, recommender), "champion") for recommender in DELIVERABLE)
+    return next((version for version in found if version), None)
 
 
 def judge_champion(
@@ -39,7 +48,7 @@ def judge_champion(
     version = aliased(name, alias)
     if version is None:
         return None
-    artifacts = _download(version) / "artifacts"
+    artifacts = download(version) / "artifacts"
     (directory,) = (path for path in artifacts.iterdir() if path.is_dir())
     checkpoint = Checkpoint(
         name=alias,
@@ -62,7 +71,7 @@ def request_milliseconds(version: RegisteredVersion, dataset: Dataset, calls: in
     import mlflow.pyfunc
     import pandas as pd
 
-    model = mlflow.pyfunc.load_model(str(_download(version)))
+    model = mlflow.pyfunc.load_model(str(download(version)))
     raw_ids = np.array(dataset.item_ids, dtype=object)
     histories = dataset.histories("test")
     taken = []
@@ -84,7 +93,7 @@ def load_served(checkpoint: Path) -> "AnyRecommender":
     return recommender
 
 
-def _download(version: RegisteredVersion) -> Path:
+def download(version: RegisteredVersion) -> Path:
     """The served model's directory on this machine."""
     import mlflow.artifacts
 

@@ -66,6 +66,12 @@ def set_alias(version: RegisteredVersion, alias: str) -> None:
     connect(home.mlflow_uri()).set_registered_model_alias(version.name, alias, version.version)
 
 
+def remove_alias(version: RegisteredVersion, alias: str) -> None:
+    """Take the alias from that version; one that another version of its model carries stays."""
+    if aliased(version.name, alias) == version:
+        connect(home.mlflow_uri()).delete_registered_model_alias(version.name, alias)
+
+
 def aliased(name: str, alias: str) -> RegisteredVersion | None:
     """The version that carries the alias, or None."""
     from mlflow.exceptions import MlflowException

@@ -1,0 +1,97 @@
+"""`make serve`: the process around the application: its address, its threads, its end."""
+
+import os
+import signal
+import socket
+import sys
+
+from assets.configuration.domains import find_domain, load_domains
+from assets.registry.champion import champion_of
+from assets.workspace import home
+from orchestration.definitions import domain_files
+
+BACKLOG, MOST_CONNECTIONS = 1024, 512
+"""Connections that wait to be accepted; and that are open at once, more being answered with 503 (ours)."""
+LAST_SECONDS = 10
+"""How long requests that are being answered may take after SIGTERM."""
+
+QUICK = {
+    "OMP_NUM_THREADS": "1",  # a small model's pass gains nothing from a second thread, and loses where cores are busy
+    "OMP_WAIT_POLICY": "passive",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the next look at the registry is seconds away
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+def serve(domain: str, host: str, port: int) -> int:
+    """Answer requests with the domain's champion until SIGTERM or Ctrl-C.
+
+    Args:
+        domain: its name.
+        host: the address to listen at; 127.0.0.1 is this machine alone.
+        port: 0 takes a free one.
+
+    Raises:
+        ValueError: if there is no such domain, it has no champion, or the address can't be had.
+    """
+    for name, value in QUICK.items():
+        os.environ.setdefault(name, value)
+    find_domain(load_domains(domain_files()), domain)
+    home.prepare_home()
+    with _bound(host, port) as listening:
+        version = champion_of(domain)
+        if version is None:
+            raise ValueError(f"{domain} has no champion to serve: make promote DOMAIN={domain} REASON=… makes one.")
+
+        import uvicorn  # torch and what brings it, after their variables are set
+
+        from orchestration.serving.app import make_app
+        from orchestration.serving.following import Champion
+        from orchestration.serving.model import load_version
+        from orchestration.serving.request_log import RequestLog, log_key
+
+        model = load_version(version)
+        port = listening.getsockname()[1]
+        log = RequestLog(home.serving_directory() / domain / f"{port}.jsonl", log_key())
+        app = make_app(Champion(domain, model), log)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                limit_concurrency=MOST_CONNECTIONS,
+                timeout_graceful_shutdown=LAST_SECONDS,
+            )
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)  # uvicorn ends by itself, and raises the signal once more at the end
+        listening.listen(BACKLOG)
+        sys.stdout.write(
+            f"{version.name} version {version.version}: http://{_shown(host)}:{port}/recommend\nCtrl-C ends it.\n"
+        )
+        sys.stdout.flush()
+        server.run(sockets=[listening])
+    return 0
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket with this address, which doesn't listen yet."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ValueError(f"HOST={host} is no address of this machine ({error}): leave it out for 127.0.0.1.") from error
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise ValueError(
+            f"Port {port} of {host} can't be had ({error.strerror}): choose another, as in make serve PORT={port + 1}."
+        ) from error
+    return bound
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
