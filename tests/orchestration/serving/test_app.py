@@ -50,7 +50,7 @@ def test_it_answers_what_mlflow_answers_with_the_same_version(served: Served, cl
         assert answer.status_code == 200
         found = answer.json()
         assert found["items"] == expected["item_ids"][row]
-        assert found["scores"] == pytest.approx(expected["scores"][row], rel=1e-5)
+        assert found["scores"] == pytest.approx(expected["scores"][row], rel=1e-4, abs=1e-5)
         assert (found["answered_by"], found["unknown"]) == (expected["answered_by"][row], unknown)
         assert (found["model"], found["version"]) == ("slmrec-tiny-student", served.first.version)
         assert not set(found["items"]) & set(history)
@@ -61,7 +61,7 @@ def test_ten_are_the_default_and_several_are_answered_in_their_order(client: Tes
     assert [len(one["items"]) for one in singly] == [10, 10, 10, 3, 0, 10, 10]
     together = client.post("/recommend_many", json={"histories": HISTORIES}).json()["answers"]
     for one, other in zip(singly, together, strict=True):
-        assert one.pop("scores") == pytest.approx(other.pop("scores"), rel=1e-5)
+        assert one.pop("scores") == pytest.approx(other.pop("scores"), rel=1e-4, abs=1e-5)
         assert one == other
 
 

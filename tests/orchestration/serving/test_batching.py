@@ -56,7 +56,7 @@ def test_together_they_are_answered_as_alone(champion: Champion, model: ServedMo
     together = with_batcher(champion, all_at_once)
     assert len({tuple(one.items) for one in alone}) > 100
     for one, (_, other) in zip(alone, together, strict=True):
-        assert one.scores == pytest.approx(other.scores, rel=1e-5)
+        assert one.scores == pytest.approx(other.scores, rel=1e-4, abs=1e-5)
         assert (one.items, one.unknown, one.answered_by) == (other.items, other.unknown, other.answered_by)
     assert (sum(passes), max(passes)) == (150, LARGEST)
     assert len(passes) <= 4
