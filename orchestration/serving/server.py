@@ -4,11 +4,16 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from assets.configuration.domains import find_domain, load_domains
 from assets.registry.champion import champion_of
 from assets.workspace import home
 from orchestration.definitions import domain_files
+
+if TYPE_CHECKING:
+    from orchestration.serving.following import Champion
+    from orchestration.serving.request_log import RequestLog
 
 BACKLOG, MOST_CONNECTIONS = 1024, 512
 """Connections that wait to be accepted; and that are open at once, more being answered with 503 (ours)."""
@@ -43,36 +48,41 @@ def serve(domain: str, host: str, port: int) -> int:
         if version is None:
             raise ValueError(f"{domain} has no champion to serve: make promote DOMAIN={domain} REASON=… makes one.")
 
-        import uvicorn  # torch and what brings it, after their variables are set
-
-        from orchestration.serving.app import make_app
-        from orchestration.serving.following import Champion
+        from orchestration.serving.following import Champion  # torch, which reads the variables above
         from orchestration.serving.model import load_version
         from orchestration.serving.request_log import RequestLog, log_key
 
         model = load_version(version)
         port = listening.getsockname()[1]
         log = RequestLog(home.serving_directory() / domain / f"{port}.jsonl", log_key())
-        app = make_app(Champion(domain, model), log)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                limit_concurrency=MOST_CONNECTIONS,
-                timeout_graceful_shutdown=LAST_SECONDS,
-            )
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)  # uvicorn ends by itself, and raises the signal once more at the end
         listening.listen(BACKLOG)
         sys.stdout.write(
             f"{version.name} version {version.version}: http://{_shown(host)}:{port}/recommend\nCtrl-C ends it.\n"
         )
         sys.stdout.flush()
-        server.run(sockets=[listening])
+        answer_until_stopped(Champion(domain, model), log, listening)
     return 0
+
+
+def answer_until_stopped(champion: "Champion", log: "RequestLog", listening: socket.socket) -> None:
+    """Answer what comes in at the socket, until SIGTERM or Ctrl-C; then what is being answered is finished."""
+    import uvicorn
+
+    from orchestration.serving.app import make_app
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn ends by itself, and raises the signal once more at the end
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(champion, log),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=LAST_SECONDS,
+        )
+    )
+    server.run(sockets=[listening])
 
 
 def _bound(host: str, port: int) -> socket.socket:
