@@ -16,7 +16,7 @@ DAYS ?= 30
 DRY ?=
 VERSION ?=
 FORCE ?=
-RECOMMENDER ?= student
+RECOMMENDER ?=
 ONLY ?=
 DAGSTER_PORT ?= 3000
 MLFLOW_PORT ?= 5000
@@ -66,14 +66,14 @@ studies: $(READY)  ## the studies of a domain that `make run` has been through, 
 export REASON ?=
 export BY ?= $(USER)
 
-promote: $(READY)  ## make the challenger the champion: DOMAIN=… REASON=… [VERSION=…] [BY=…] [FORCE=1]
-	@$(BIN)/python -m orchestration promote --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)' --reason "$$REASON" --by "$$BY"$(if $(VERSION), --version '$(VERSION)')$(if $(FORCE), --force)
+promote: $(READY)  ## make the challenger the champion: DOMAIN=… REASON=… [VERSION=…] [RECOMMENDER=…] [BY=…] [FORCE=1]
+	@$(BIN)/python -m orchestration promote --domain '$(DOMAIN)' --reason "$$REASON" --by "$$BY"$(if $(VERSION), --version '$(VERSION)')$(if $(RECOMMENDER), --recommender '$(RECOMMENDER)')$(if $(FORCE), --force)
 
 rollback: $(READY)  ## make the version before the champion again: DOMAIN=… REASON=… [BY=…]
-	@$(BIN)/python -m orchestration rollback --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)' --reason "$$REASON" --by "$$BY"
+	@$(BIN)/python -m orchestration rollback --domain '$(DOMAIN)' --reason "$$REASON" --by "$$BY"
 
 history: $(READY)  ## who became the champion, when and why: DOMAIN=…
-	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)'
+	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)'
 
 # Some shells set HOST themselves: only the command line's counts, so that nothing is served to a network unasked.
 serve: $(READY)  ## the champion over HTTP until Ctrl-C: DOMAIN=… [PORT=8000] [HOST=127.0.0.1]

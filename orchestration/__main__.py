@@ -54,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_review(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     promote = commands.add_parser("promote", help="make a version the champion: by default the challenger")
     promote.add_argument("--version", help="its number")
+    told = "whose version: by default the one that the domain last delivered"
+    promote.add_argument("--recommender", choices=("student", "narrow_student"), help=told)
     promote.add_argument("--force", action="store_true", help="whatever the gate has said")
     promote.set_defaults(command=_promote)
     rollback = commands.add_parser("rollback", help="make the version before the champion again")
@@ -65,7 +67,6 @@ def _add_review(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     history.set_defaults(command=_history)
     for command in (promote, rollback, history):
         command.add_argument("--domain", required=True, help="a domain's name")
-        command.add_argument("--recommender", choices=("student", "narrow_student"), default="student")
 
 
 def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -99,13 +100,13 @@ def _promote(options: argparse.Namespace) -> int:
 def _rollback(options: argparse.Namespace) -> int:
     from orchestration.review import rollback
 
-    return rollback(options.domain, options.recommender, options.reason, options.by)
+    return rollback(options.domain, options.reason, options.by)
 
 
 def _history(options: argparse.Namespace) -> int:
     from orchestration.review import history
 
-    return history(options.domain, options.recommender)
+    return history(options.domain)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -20,6 +20,9 @@ from assets.workspace.checkpoints import Checkpoint, RegisteredVersion
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+CHALLENGER, CHAMPION = "challenger", "champion"
+"""Aliases: the newest version of its model that passed the gate; the domain's one that a reviewer chose."""
+
 IDENTITY_TAG, MODEL_TAG = "slmrec.identity", "slmrec.model_id"
 
 

@@ -54,17 +54,21 @@ def test_set_up_says_beforehand_what_it_takes_and_is_not_silent() -> None:
         (("demo",), "run --domain sample --profile sample"),
         (
             ("promote", "DOMAIN=d", "REASON=r"),
-            """promote --domain 'd' --recommender 'student' --reason "$REASON" --by "$BY\"""",
+            """promote --domain 'd' --reason "$REASON" --by "$BY\"""",
         ),
         (
             ("promote", "DOMAIN=d", "VERSION=3", "FORCE=1"),
-            """promote --domain 'd' --recommender 'student' --reason "$REASON" --by "$BY" --version '3' --force""",
+            """promote --domain 'd' --reason "$REASON" --by "$BY" --version '3' --force""",
         ),
         (
-            ("rollback", "DOMAIN=d", "RECOMMENDER=narrow_student"),
-            """rollback --domain 'd' --recommender 'narrow_student' --reason "$REASON" --by "$BY\"""",
+            ("promote", "DOMAIN=d", "VERSION=3", "RECOMMENDER=narrow_student"),
+            """promote --domain 'd' --reason "$REASON" --by "$BY" --version '3' --recommender 'narrow_student'""",
         ),
-        (("history", "DOMAIN=d"), "history --domain 'd' --recommender 'student'"),
+        (
+            ("rollback", "DOMAIN=d"),
+            """rollback --domain 'd' --reason "$REASON" --by "$BY\"""",
+        ),
+        (("history", "DOMAIN=d"), "history --domain 'd'"),
         (("prune",), "prune --keep '3' --days '30'"),
         (("prune", "KEEP=1", "DAYS=0", "DRY=1"), "prune --keep '1' --days '0' --dry"),
         (("ui", "DAGSTER_PORT=1", "MLFLOW_PORT=2"), "ui --dagster-port '1' --mlflow-port '2'"),

@@ -71,23 +71,22 @@ def test_a_reviewer_promotes_and_goes_back(place: Workplace) -> None:
     assert [one.returncode for one in told] == [0, 2, 0, 2, 0, 0, 2]
     words = [(one.stdout if one.returncode == 0 else one.stderr).strip().splitlines()[-1] for one in told]
     model = "slmrec-tiny-student"
-    command = "make promote DOMAIN=tiny RECOMMENDER=student REASON=…"
-    assert words[0] == f"{model} has had no champion yet: {command} makes one."
+    assert words[0] == "tiny has had no champion yet: make promote DOMAIN=tiny REASON=… makes one."
     assert words[1] == "slmrec: Say why, for the log: REASON='…'."
-    assert words[2] == f"{model}: version 1 is the champion (before: none)."
-    assert words[3].startswith("slmrec: Version 2 has failed the gate (")
-    assert words[4] == f"{model}: version 2 is the champion (before: 1)."
-    assert words[5] == f"{model}: version 1 is the champion again (before: 2)."
-    assert words[6].startswith(f"slmrec: {model} has had no champion before the present one")
+    assert words[2] == f"tiny: version 1 of {model} is the champion (before: none)."
+    assert words[3].startswith(f"slmrec: Version 2 of {model} has failed the gate (")
+    assert words[4] == f"tiny: version 2 of {model} is the champion (before: version 1 of {model})."
+    assert words[5] == f"tiny: version 1 of {model} is the champion again (before: version 2 of {model})."
+    assert words[6].startswith("slmrec: tiny has had no champion before the present one")
 
     in_store(place, 'client.set_registered_model_alias(name, "champion", "2")')
     head, *lines = place.run("history", "--domain", "tiny").stdout.splitlines()
     assert head.split() == ["when", "(UTC)", "action", "from", "to", "by", "gate", "why"]
     assert [" ".join(line.split()[2:]) for line in lines] == [
-        "promoted none 1 ada passed it's the best",
-        "promoted, forced 1 2 bob failed a test",
-        "rolled back 2 1 bob passed clicks fell",
-        "changed by hand 1 2 unknown failed the registry's alias is not what this log knew",
+        "promoted none student 1 ada passed it's the best",
+        "promoted, forced student 1 student 2 bob failed a test",
+        "rolled back student 2 student 1 bob passed clicks fell",
+        "changed by hand student 1 student 2 unknown failed the registry's alias is not what this log knew",
     ]
 
 

@@ -370,3 +370,30 @@ def test_config_refuses_bad_values(change: dict, message: str) -> None:
 def test_lora_refuses_bad_values(change: dict) -> None:
     with pytest.raises(ValueError, match=r"Lora|LoRA"):
         LoraSettings(**change)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "passes"),
+    [
+        ([5, 5, 6, 5], [[0, 1, 3, 2]]),
+        ([20, 2, 4, 20, 3], [[1, 4, 2], [0, 3]]),  # 16 more slots for three users are worth a pass
+        ([1, 17], [[0, 1]]),  # 16 for one are not more than a pass
+        ([1, 18], [[0], [1]]),
+        ([], []),
+    ],
+)
+def test_users_share_a_pass_where_padding_costs_less_than_another(
+    make: Callable[..., LLMRecommender], lengths: list[int], passes: list[list[int]]
+) -> None:
+    recommender = make()
+    assert [rows.tolist() for rows in recommender._passes(np.array(lengths, dtype=int))] == passes
+    in_order = make(length_buckets=False)
+    assert [rows.tolist() for rows in in_order._passes(np.array(lengths, dtype=int))] == (
+        [[*range(len(lengths))]] if lengths else []
+    )
+
+
+def test_a_pass_has_no_more_users_than_are_taken_at_once(make: Callable[..., LLMRecommender]) -> None:
+    passes = list(make()._passes(np.arange(200) // 20))
+    assert max(len(rows) for rows in passes) <= 64
+    assert np.concatenate(passes).tolist() == list(range(200))
