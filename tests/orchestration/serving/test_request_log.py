@@ -1,8 +1,10 @@
 """The request log: hashed ids, bounded files, and answers that don't depend on it."""
 
 import json
+import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from assets.workspace.checkpoints import RegisteredVersion
 from orchestration.serving.batching import Answered
 from orchestration.serving.model import Answer, ServedModel
 from orchestration.serving.request_log import LATEST, RequestLog, hashed, log_key
+from tests.orchestration.workplace import ROOT
 
 KEY = b"k" * 32
 
@@ -131,3 +134,23 @@ def test_the_environment_gives_the_key_and_nothing_is_written(tmp_path: Path, mo
     assert (len(key), len(log_key())) == (32, 32)
     assert log_key() != key
     assert list(tmp_path.iterdir()) == []
+
+
+def test_drift_is_read_from_it_as_documented(
+    tmp_path: Path, answered: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of docs/operations.md, over a new and an old file."""
+    folder = tmp_path / "serving" / "beauty"
+    log = RequestLog(folder / "8000.jsonl", KEY)
+    log.add(answered, ["RAW-A", "gone"], 3, 1.0)
+    log.add(answered._replace(answer=Answer(["RAW-A"], [9.0], 2, "popularity")), ["gone", "gone"], 3, 1.0)
+    log.close()
+    log.path.rename(folder / "8000.jsonl.1")
+    log.path.write_text((folder / "8000.jsonl.1").read_text().splitlines()[0] + "\n")
+    (block,) = re.findall(r"```python\n(import polars.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(block.replace("print(", "table = (").strip(), found)
+    (row,) = found["table"].to_dicts()
+    assert (row["requests"], row["unknown"], row["length"], row["best"]) == (3, 4 / 6, 2.0, 1.5)
+    assert row["popularity"] == pytest.approx(1 / 3)
