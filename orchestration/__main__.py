@@ -110,6 +110,9 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from orchestration.serving import prepare_process
+
+    prepare_process()
     from orchestration.serving.server import serve
 
     return serve(options.domain, options.host, options.port)

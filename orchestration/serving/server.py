@@ -1,31 +1,24 @@
 """`make serve`: the process around the application: its address, its threads, its end."""
 
-import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+
+import uvicorn
 
 from assets.configuration.domains import find_domain, load_domains
 from assets.registry.champion import champion_of
 from assets.workspace import home
 from orchestration.definitions import domain_files
-
-if TYPE_CHECKING:
-    from orchestration.serving.following import Champion
-    from orchestration.serving.request_log import RequestLog
+from orchestration.serving.app import make_app
+from orchestration.serving.following import Champion
+from orchestration.serving.model import load_version
+from orchestration.serving.request_log import RequestLog, log_key
 
 BACKLOG, MOST_CONNECTIONS = 1024, 512
 """Connections that wait to be accepted; and that are open at once, more being answered with 503 (ours)."""
 LAST_SECONDS = 10
 """How long requests that are being answered may take after SIGTERM."""
-
-QUICK = {
-    "OMP_NUM_THREADS": "1",  # a small model's pass gains nothing from a second thread, and loses where cores are busy
-    "OMP_WAIT_POLICY": "passive",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the next look at the registry is seconds away
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
 
 
 def serve(domain: str, host: str, port: int) -> int:
@@ -37,22 +30,22 @@ def serve(domain: str, host: str, port: int) -> int:
         port: 0 takes a free one.
 
     Raises:
-        ValueError: if there is no such domain, it has no champion, or the address can't be had.
+        ValueError: if there is no such domain, the address can't be had, or the domain has no champion that can be
+            loaded.
     """
-    for name, value in QUICK.items():
-        os.environ.setdefault(name, value)
     find_domain(load_domains(domain_files()), domain)
     home.prepare_home()
     with _bound(host, port) as listening:
         version = champion_of(domain)
         if version is None:
             raise ValueError(f"{domain} has no champion to serve: make promote DOMAIN={domain} REASON=… makes one.")
-
-        from orchestration.serving.following import Champion  # torch, which reads the variables above
-        from orchestration.serving.model import load_version
-        from orchestration.serving.request_log import RequestLog, log_key
-
-        model = load_version(version)
+        try:
+            model = load_version(version)
+        except Exception as error:
+            raise ValueError(
+                f"The champion of {domain}, version {version.version} of {version.name}, can't be loaded ({error}): "
+                f"make rollback DOMAIN={domain} REASON=… goes back to the one before it."
+            ) from error
         port = listening.getsockname()[1]
         log = RequestLog(home.serving_directory() / domain / f"{port}.jsonl", log_key())
         listening.listen(BACKLOG)
@@ -64,12 +57,8 @@ def serve(domain: str, host: str, port: int) -> int:
     return 0
 
 
-def answer_until_stopped(champion: "Champion", log: "RequestLog", listening: socket.socket) -> None:
+def answer_until_stopped(champion: Champion, log: RequestLog, listening: socket.socket) -> None:
     """Answer what comes in at the socket, until SIGTERM or Ctrl-C; then what is being answered is finished."""
-    import uvicorn
-
-    from orchestration.serving.app import make_app
-
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn ends by itself, and raises the signal once more at the end
     server = uvicorn.Server(

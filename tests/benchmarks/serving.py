@@ -25,10 +25,11 @@ import numpy as np
 
 from assets.workspace.checkpoints import RegisteredVersion
 from models.sequences import Sequences
+from orchestration.serving import QUICK
 from orchestration.serving.following import Champion
 from orchestration.serving.model import ServedModel
 from orchestration.serving.request_log import RequestLog
-from orchestration.serving.server import QUICK, answer_until_stopped
+from orchestration.serving.server import answer_until_stopped
 from tests.benchmarks.harness import Measurement, interleaved, one_thread
 from tests.benchmarks.plain_path import FULL_SIZE, Sizes, purchases, recommender, without_last
 
@@ -114,7 +115,7 @@ def load_table(sizes: Sizes = FULL_SIZE, seconds: float = 10.0) -> str:
 def served_model(sizes: Sizes, layers: int) -> ServedModel:
     """A recommender of so many random layers, warmed up; item 7 is called I7."""
     model = ServedModel(
-        recommender(sizes, layers).for_inference(),
+        recommender(sizes, layers, "all_positions").for_inference(),
         [f"I{item}" for item in range(1, sizes.items + 1)],
         [1.0] * sizes.items,
         RegisteredVersion(name="benchmark", version=str(layers)),

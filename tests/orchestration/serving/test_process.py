@@ -6,8 +6,13 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from assets.registry.versions import remove_alias
+from orchestration.serving.server import serve
 from tests.orchestration.serving.conftest import Served
 from tests.orchestration.workplace import ROOT
 
@@ -64,3 +69,32 @@ def test_without_a_champion_it_says_how_there_will_be_one(served: Served) -> Non
     done = served.place.run("serve", "--domain", "tiny", "--port", "0")
     assert done.returncode == 2
     assert done.stderr == ("slmrec: tiny has no champion to serve: make promote DOMAIN=tiny REASON=… makes one.\n")
+
+
+def test_torch_is_imported_after_it_is_told_to_take_one_thread(served: Served) -> None:
+    """A module in the place of the server's says what it finds."""
+    script = """
+import sys, types
+server = types.ModuleType("orchestration.serving.server")
+server.serve = lambda *_: __import__("torch").get_num_threads() + 40
+sys.modules[server.__name__] = server
+from orchestration.__main__ import main
+assert "torch" not in sys.modules
+print(main(["serve", "--domain", "tiny"]))
+"""
+    unset = {name: value for name, value in served.place.environment.items() if name != "OMP_NUM_THREADS"}
+    places = [replace(served.place, environment={**unset, **told}) for told in ({}, {"OMP_NUM_THREADS": "2"})]
+    found = [place.python("-c", script).stdout for place in places]
+    assert found == ["41\n", "42\n"]
+
+
+def test_a_champion_that_cannot_be_loaded_names_the_way_back(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLMREC_DOMAINS", served.place.environment["SLMREC_DOMAINS"])
+    monkeypatch.setattr("orchestration.serving.model.download", lambda version: tmp_path)
+    words = (
+        f"The champion of tiny, version {served.first.version} of slmrec-tiny-student, can't be loaded .*make rollback"
+    )
+    with pytest.raises(ValueError, match=words):
+        serve("tiny", "127.0.0.1", 0)
