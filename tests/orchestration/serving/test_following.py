@@ -36,11 +36,14 @@ def test_it_follows_in_a_thread_of_its_own(served: Served, champion: Champion, m
     monkeypatch.setattr(following, "POLL_SECONDS", 0.01)
     served.promote(served.second)
     champion.start()
-    champion._thread.join(0.01)
-    while champion.current is None or champion.current.version != served.second:
-        champion._thread.join(0.05)  # pytest's own limit ends a test that hangs
+    for _ in range(1200):
+        champion._thread.join(0.05)
+        if champion.current is not None and champion.current.version == served.second:
+            break
     champion.stop()
     champion._thread.join(60)
+    assert champion.current is not None
+    assert champion.current.version == served.second
     assert not champion._thread.is_alive()
 
 
