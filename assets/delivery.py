@@ -126,7 +126,14 @@ def challenger(
     }
     card = model_card(student, label=_label(student.name), note=SYNTHETIC if domain.synthetic else "")
     page = model_page(
-        decision.findings, rival, records, main_results.comparisons, dataset_statistics.values, card=card, links=links
+        decision.findings,
+        rival,
+        records,
+        main_results.comparisons,
+        dataset_statistics.values,
+        card=card,
+        links=links,
+        was_challenger=versions.aliased(decision.model.name, CHALLENGER) == decision.model,
     )
     tags = {
         GATE_TAG: PASSED if decision.accepted else FAILED,
@@ -139,6 +146,7 @@ def challenger(
         if settings.gate.promote:
             _promote(context, decision)
     else:
+        versions.remove_alias(decision.model, CHALLENGER)  # which an earlier verdict may have given it
         context.log.warning(decision.words())
     yield Output(
         decision,

@@ -4,7 +4,7 @@ import functools
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from assets.registry.versions import CHAMPION, MODEL_TAG, aliased
 from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion, read_provenance
 from assets.workspace.evaluations import Evaluation, evaluate
+from assets.workspace.recommended import Source
 
 if TYPE_CHECKING:
     from assets.configuration.domains import Domain
@@ -104,6 +105,21 @@ def request_milliseconds(version: RegisteredVersion, dataset: Dataset, calls: in
         model.predict(request)
         taken.append(1000 * (time.perf_counter() - start))
     return taken[3:]
+
+
+def load_source(version: RegisteredVersion) -> Source:
+    """The version, ready to recommend, run by the model's own code."""
+    artifacts = download(version) / "artifacts"
+    (directory,) = (path for path in artifacts.iterdir() if path.is_dir())
+    catalogue = json.loads((artifacts / CATALOGUE).read_text(encoding="utf-8"))
+    recommender: Any = load_served(directory)  # a student, which scores
+    return Source(
+        version=version,
+        identity=read_provenance(directory).identity,
+        recommender=recommender,
+        item_ids=catalogue["items"],
+        purchases=np.array(catalogue["purchases"], dtype=np.int64),
+    )
 
 
 def load_served(checkpoint: Path) -> "AnyRecommender":

@@ -160,6 +160,13 @@ EDITS = (
         DELIVERY,
     ),
     Edit(
+        "a challenger that fails a later verdict stays it",
+        "assets/delivery.py",
+        "        versions.remove_alias(decision.model, CHALLENGER)",
+        "        pass",
+        DELIVERY,
+    ),
+    Edit(
         "the gate takes whoever passes for the champion",
         "assets/delivery.py",
         "versions.set_alias(decision.model, CHALLENGER)",
@@ -285,6 +292,20 @@ EDITS = (
         """if entry.action == "rolled back" and""",
         """if entry.action == "never" and""",
         PROMOTIONS,
+    ),
+    Edit(
+        "make prune takes the version that a rollback restores",
+        "assets/registry/retention.py",
+        "(promotion_log.predecessor(entries), *(x.after for x in entries[-1:]))",
+        "[x.after for x in entries[-1:]]",
+        "tests/assets/registry/test_retention.py",
+    ),
+    Edit(
+        "make prune takes the challenger",
+        "assets/registry/retention.py",
+        "version in kept or version.version in map(str, aliased)",
+        "version in kept",
+        "tests/assets/registry/test_retention.py",
     ),
     Edit(
         "results of different data in one table",

@@ -51,6 +51,7 @@ def test_set_up_says_beforehand_what_it_takes_and_is_not_silent() -> None:
         (("run", "DOMAIN=d", "PROFILE=p", "AS_OF=2018-09-26"), "run --domain 'd' --profile 'p' --as-of '2018-09-26'"),
         (("run", "DOMAIN=d", "PROFILE=p"), "run --domain 'd' --profile 'p'"),
         (("studies", "DOMAIN=d", "PROFILE=p"), "studies --domain 'd' --profile 'p'"),
+        (("recommend", "DOMAIN=d"), "recommend --domain 'd'"),
         (("demo",), "run --domain sample --profile sample"),
         (
             ("promote", "DOMAIN=d", "REASON=r"),
