@@ -108,6 +108,11 @@ def failures_directory() -> Path:
     return home() / "failures"
 
 
+def serving_directory() -> Path:
+    """What `make serve` writes: a folder a domain with its request logs, and the key of their hashes."""
+    return home() / "serving"
+
+
 def data_docs_directory(domain: str) -> Path:
     """What the checks found in a domain's data, as pages and as JSON."""
     return home() / "data_docs" / domain
