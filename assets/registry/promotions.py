@@ -209,7 +209,7 @@ def _require_words(reason: str, by: str) -> None:
 def _locked(domain: str) -> Iterator[None]:
     """One at a time reads and writes the log. The domain's own lock is a run's for hours: a reviewer needn't wait."""
     home.locks_directory().mkdir(parents=True, exist_ok=True)
-    path = home.locks_directory() / f"{domain}.promotions.lock"
+    path = home.locks_directory() / f"{home.plain_name(domain)}.promotions.lock"
     try:
         with FileLock(path, timeout=SECONDS_TO_WAIT):
             yield
