@@ -39,7 +39,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies promote rollback history synth ui prune test bench mutants check clean
+.PHONY: help setup demo run studies promote rollback history synth ui prune test bench mutants check audit clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ check: $(READY)  ## linter, formatter, types, import direction, Dagster definiti
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	VIRTUAL_ENV='$(CURDIR)/.venv' $(BIN)/dg check defs
+
+audit: $(READY)  ## known vulnerabilities of the pinned packages, by pip-audit; AUDIT=required fails without an answer
+	@$(BIN)/python .ci/audit.py
 
 clean:  ## remove .venv and caches; data, models and results under .slmrec stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
