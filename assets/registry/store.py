@@ -1,7 +1,7 @@
 """The MLflow store: reaching it, and finding or making what a run needs there.
 
 Belongs here: the client, experiments, earlier attempts, names and addresses. Not here: what is written to a
-run (`runs.py`).
+run (`runs.py`), a server that goes away (`patience.py`).
 """
 
 import functools
@@ -15,6 +15,7 @@ from urllib.request import urlopen
 from filelock import FileLock
 
 from assets.amazon.download.addresses import shown
+from assets.registry.patience import patient
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
 
@@ -62,11 +63,14 @@ def mlflow_run_url(experiment_id: str, run_id: str, artifact: str = "") -> str:
 def connect(uri: str) -> "MlflowClient":
     """A client of that store. A new SQL store gets its tables, by one process while the others wait.
 
+    The calls of a server's client wait for it, if it goes away later (`patience.py`).
+
     Raises:
         ValueError: if a server doesn't answer, or a store belongs to another version of MLflow.
     """
     if uri.startswith("http"):
         _require_answer(uri)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # it would wait for minutes without a word
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -82,7 +86,7 @@ def connect(uri: str) -> "MlflowClient":
             f"MLflow at {shown(uri)} can't be used: {shown(error.message)}. Mend that, or let "
             f"{home.TRACKING_VARIABLE} name another server or store; unset, it is a file in the home."
         ) from error
-    return client
+    return patient(client, uri) if uri.startswith("http") else client
 
 
 def _require_answer(uri: str) -> None:
