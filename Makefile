@@ -18,6 +18,7 @@ VERSION ?=
 FORCE ?=
 RECOMMENDER ?= student
 ONLY ?=
+KILLS ?= 30
 DAGSTER_PORT ?= 3000
 MLFLOW_PORT ?= 5000
 
@@ -39,7 +40,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies promote rollback history synth ui prune test bench mutants check audit clean
+.PHONY: help setup demo run studies promote rollback history synth ui prune test bench soak mutants check audit clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +89,9 @@ test: $(READY)  ## all tests
 
 bench: $(READY)  ## the benchmarks, or ONLY=name
 	@GOMP_SPINCOUNT=5000 $(BIN)/python -m tests.benchmarks $(ONLY)
+
+soak: $(READY)  ## kill the chain at random moments and look for what is lost: [KILLS=30] [SEED=0], a quarter of an hour
+	@$(BIN)/python -m tests.soak --kills '$(KILLS)' --seed '$(SEED)'
 
 mutants: $(READY)  ## plant mistakes and name those that no test notices: hours, or ONLY=named
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
