@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from assets.results import Results
 from models.files import file_digest
 
-TIMED = ("training.json", "provenance.json")
+TIMED = ("training.json", "provenance.json", "states.json", "rankings.json")
 """What holds seconds and the ids of runs."""
 
 
