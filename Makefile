@@ -16,7 +16,7 @@ DAYS ?= 30
 DRY ?=
 VERSION ?=
 FORCE ?=
-RECOMMENDER ?= student
+RECOMMENDER ?=
 ONLY ?=
 KILLS ?= 30
 DAGSTER_PORT ?= 3000
@@ -40,10 +40,10 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies promote rollback history synth ui prune test bench soak mutants check audit clean
+.PHONY: help setup demo run studies recommend promote rollback history synth ui prune test bench soak mutants check audit clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## create .venv with everything pinned: about 3 minutes and 2.4 GB
 $(READY): pyproject.toml constraints.txt
@@ -62,18 +62,21 @@ run: $(READY)  ## the whole chain: DOMAIN=… PROFILE=… [AS_OF=day] [DOMAINS=o
 studies: $(READY)  ## the studies of a domain that `make run` has been through, with the same settings
 	@$(BIN)/python -m orchestration studies --domain '$(DOMAIN)' --profile '$(PROFILE)' $(if $(AS_OF),--as-of '$(AS_OF)')
 
+recommend: $(READY)  ## the champion's best items for every user, to Parquet: DOMAIN=…
+	@$(BIN)/python -m orchestration recommend --domain '$(DOMAIN)'
+
 # The shell reads REASON and BY from the environment, so that any character may stand in them.
 export REASON ?=
 export BY ?= $(USER)
 
-promote: $(READY)  ## make the challenger the champion: DOMAIN=… REASON=… [VERSION=…] [BY=…] [FORCE=1]
-	@$(BIN)/python -m orchestration promote --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)' --reason "$$REASON" --by "$$BY"$(if $(VERSION), --version '$(VERSION)')$(if $(FORCE), --force)
+promote: $(READY)  ## make the challenger the champion: DOMAIN=… REASON=… [VERSION=…] [RECOMMENDER=…] [BY=…] [FORCE=1]
+	@$(BIN)/python -m orchestration promote --domain '$(DOMAIN)' --reason "$$REASON" --by "$$BY"$(if $(VERSION), --version '$(VERSION)')$(if $(RECOMMENDER), --recommender '$(RECOMMENDER)')$(if $(FORCE), --force)
 
 rollback: $(READY)  ## make the version before the champion again: DOMAIN=… REASON=… [BY=…]
-	@$(BIN)/python -m orchestration rollback --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)' --reason "$$REASON" --by "$$BY"
+	@$(BIN)/python -m orchestration rollback --domain '$(DOMAIN)' --reason "$$REASON" --by "$$BY"
 
 history: $(READY)  ## who became the champion, when and why: DOMAIN=…
-	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)' --recommender '$(RECOMMENDER)'
+	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)'
 
 synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=folder [SEED=…]
 	@$(BIN)/python -m orchestration synth --users '$(USERS)' --items '$(ITEMS)' --seed '$(SEED)' --out '$(OUT)'
@@ -81,7 +84,7 @@ synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=fold
 ui: $(READY)  ## Dagster and MLflow until Ctrl-C: [DOMAINS=own.yaml] [PROFILES=own.yaml]
 	@$(BIN)/python -m orchestration ui --dagster-port '$(DAGSTER_PORT)' --mlflow-port '$(MLFLOW_PORT)'
 
-prune: $(READY)  ## remove checkpoints and evaluations out of use: [KEEP=3] a name [DAYS=30] [DRY=1 only lists]
+prune: $(READY)  ## remove checkpoints, evaluations, versions out of use: [KEEP=3] a name [DAYS=30] [DRY=1 only lists]
 	@$(BIN)/python -m orchestration prune --keep '$(KEEP)' --days '$(DAYS)' $(if $(DRY),--dry)
 
 test: $(READY)  ## all tests

@@ -23,15 +23,16 @@ from assets.amazon.dataset import Dataset
 from assets.configuration.resources import DomainResource, ProfileResource
 from assets.data import DatasetStatistics
 from assets.registry import gate, promotions, versions
-from assets.registry.champion import request_milliseconds
+from assets.registry.champion import champion_of, request_milliseconds
 from assets.registry.gate import Finding, Rival
 from assets.registry.model_page import model_page
 from assets.registry.packing import model_card
-from assets.registry.promotions import CHALLENGER, FAILED, GATE_TAG, PASSED, REASONS_TAG, RIVAL_TAG
+from assets.registry.promotions import FAILED, GATE_TAG, PASSED, REASONS_TAG, RIVAL_TAG, rival_tag
 from assets.registry.runs import MLflowTracking
 from assets.registry.store import dagster_run_url, model_url
 from assets.registry.trainings import SYNTHETIC
-from assets.results import SUBJECT, Report, Results
+from assets.registry.versions import CHALLENGER
+from assets.results import Report, Results
 from assets.workspace import home as homes
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion
 from assets.workspace.presentation import OWNERS, table_metadata
@@ -71,10 +72,6 @@ class Decision(BaseModel):
         """One line for the terminal."""
         verdict = f"version {self.model.version} is the challenger" if self.accepted else "held back"
         return f"{self.model.name}: {verdict} ({'; '.join(self.reasons())})"
-
-
-DELIVERABLE = (SUBJECT, "narrow_student")
-"""What a profile may deliver; each has a champion of its own."""
 
 
 @asset(
@@ -129,12 +126,19 @@ def challenger(
     }
     card = model_card(student, label=_label(student.name), note=SYNTHETIC if domain.synthetic else "")
     page = model_page(
-        decision.findings, rival, records, main_results.comparisons, dataset_statistics.values, card=card, links=links
+        decision.findings,
+        rival,
+        records,
+        main_results.comparisons,
+        dataset_statistics.values,
+        card=card,
+        links=links,
+        was_challenger=versions.aliased(decision.model.name, CHALLENGER) == decision.model,
     )
     tags = {
         GATE_TAG: PASSED if decision.accepted else FAILED,
         REASONS_TAG: "; ".join(decision.reasons()),
-        RIVAL_TAG: rival.version.version if rival else "",
+        RIVAL_TAG: rival_tag(rival.version if rival else None),
     }
     versions.describe(decision.model, page, tags)
     if decision.accepted:
@@ -142,6 +146,7 @@ def challenger(
         if settings.gate.promote:
             _promote(context, decision)
     else:
+        versions.remove_alias(decision.model, CHALLENGER)  # which an earlier verdict may have given it
         context.log.warning(decision.words())
     yield Output(
         decision,
@@ -207,10 +212,10 @@ def read_decision(domain: str) -> Decision:
 
 def _promote(context: AssetExecutionContext, decision: Decision) -> None:
     """Without a reviewer; a version that is the champion already stays it."""
-    model = decision.model
-    if versions.aliased(model.name, promotions.CHAMPION) != model:
+    domain, model = context.partition_key, decision.model
+    if champion_of(domain) != model:
         reason = f"passed its gate in Dagster run {context.run.run_id}"
-        promotions.promote(context.partition_key, model.name, version=model.version, reason=reason, by="automatic")
+        promotions.promote(domain, model.name, version=model.version, reason=reason, by="automatic")
 
 
 def _label(recommender: str) -> str:

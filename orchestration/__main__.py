@@ -1,4 +1,4 @@
-"""`python -m orchestration run|studies|promote|rollback|history|ui|prune|synth`: what the make targets call."""
+"""`python -m orchestration run|studies|recommend|promote|rollback|history|ui|prune|synth`: what make targets call."""
 
 import argparse
 import os
@@ -31,11 +31,14 @@ def _parser() -> argparse.ArgumentParser:
         job.add_argument("--profile", required=True, help="a profile's name, or the path of a YAML file")
         job.add_argument("--as-of", help="a day, 2018-09-26: what came later is left out")
         job.set_defaults(command=_run, job="chain" if name == "run" else "studies")
+    recommend = commands.add_parser("recommend", help="the champion's best items for every user of a domain")
+    recommend.add_argument("--domain", required=True, help="a domain's name")
+    recommend.set_defaults(command=_recommend)
     ui = commands.add_parser("ui", help="serve Dagster and MLflow until Ctrl-C")
     ui.add_argument("--dagster-port", type=int, default=3000)
     ui.add_argument("--mlflow-port", type=int, default=5000)
     ui.set_defaults(command=_ui)
-    prune = commands.add_parser("prune", help="remove checkpoints and evaluations that nothing uses any more")
+    prune = commands.add_parser("prune", help="remove checkpoints, evaluations and registered versions out of use")
     prune.add_argument("--keep", type=int, default=3, help="so many of each name stay, the newest (3)")
     prune.add_argument("--days", type=float, default=30, help="whatever is younger stays (30)")
     prune.add_argument("--dry", action="store_true", help="list, and remove nothing")
@@ -53,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_review(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     promote = commands.add_parser("promote", help="make a version the champion: by default the challenger")
     promote.add_argument("--version", help="its number")
+    told = "whose version: by default the one that the domain last delivered"
+    promote.add_argument("--recommender", choices=("student", "narrow_student"), help=told)
     promote.add_argument("--force", action="store_true", help="whatever the gate has said")
     promote.set_defaults(command=_promote)
     rollback = commands.add_parser("rollback", help="make the version before the champion again")
@@ -64,13 +69,19 @@ def _add_review(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     history.set_defaults(command=_history)
     for command in (promote, rollback, history):
         command.add_argument("--domain", required=True, help="a domain's name")
-        command.add_argument("--recommender", choices=("student", "narrow_student"), default="student")
 
 
 def _run(options: argparse.Namespace) -> int:
     from orchestration.run import run_job
 
     return run_job(options.job, options.domain, options.profile, options.as_of)
+
+
+def _recommend(options: argparse.Namespace) -> int:
+    from orchestration.definitions import DEFAULT_PROFILE
+    from orchestration.run import run_job
+
+    return run_job("recommendations", options.domain, DEFAULT_PROFILE)  # which learns nothing: any profile will do
 
 
 def _prune(options: argparse.Namespace) -> int:
@@ -90,13 +101,13 @@ def _promote(options: argparse.Namespace) -> int:
 def _rollback(options: argparse.Namespace) -> int:
     from orchestration.review import rollback
 
-    return rollback(options.domain, options.recommender, options.reason, options.by)
+    return rollback(options.domain, options.reason, options.by)
 
 
 def _history(options: argparse.Namespace) -> int:
     from orchestration.review import history
 
-    return history(options.domain, options.recommender)
+    return history(options.domain)
 
 
 def _ui(options: argparse.Namespace) -> int:

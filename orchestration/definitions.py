@@ -14,7 +14,7 @@ from dagster import (
     in_process_executor,
 )
 
-from assets import backbone, baselines, data, delivery, llm, results, texts
+from assets import backbone, baselines, data, delivery, llm, recommendations, results, texts
 from assets.configuration.domains import load_domains
 from assets.configuration.resources import domain_resource, profile_resource
 from assets.data_checks import DataChecks
@@ -25,6 +25,7 @@ from assets.workspace.io_managers import ParquetIOManager, RecordIOManager, Tabl
 from assets.workspace.resources import Home
 from orchestration.console import progress_console
 from orchestration.sensors.champion import champion_sensor
+from orchestration.sensors.recommendations import RECOMMENDATIONS, recommendations_sensor
 
 DOMAINS = Path(__file__).with_name("domains.yaml")
 PROFILES = Path(__file__).with_name("profiles")
@@ -59,6 +60,8 @@ STUDIES = [
     theory.theory_check,
     report.study_report,
 ]
+DELIVERED = [recommendations.recommendations]
+"""What is made by the champion, and so no part of the chain, which ends with a challenger."""
 
 
 def domain_files() -> list[Path]:
@@ -90,20 +93,25 @@ def build_definitions(domains: Sequence[Path], profiles: Sequence[Path], profile
     chosen = type(profile_resource(profiles, profile)).configure_at_launch()
     return Definitions(
         assets=[
-            *(partitioned(asset, partitions) for asset in (*ASSETS, *STUDIES)),
+            *(partitioned(asset, partitions) for asset in (*ASSETS, *STUDIES, *DELIVERED)),
             delivery.champion.replace_attributes(partitions_def=partitions),
         ],
-        sensors=[champion_sensor(names)],
+        sensors=[champion_sensor(names), recommendations_sensor(names)],
         jobs=[
             define_asset_job(
                 "chain",
-                selection=AssetSelection.all() - AssetSelection.assets(*STUDIES),
+                selection=AssetSelection.all() - AssetSelection.assets(*STUDIES, *DELIVERED),
                 description="One domain from nothing to its evaluation report and its challenger.",
             ),
             define_asset_job(
                 "studies",
                 selection=AssetSelection.assets(*STUDIES),
                 description="What each part of the method is worth, on a domain that the chain has been through.",
+            ),
+            define_asset_job(
+                RECOMMENDATIONS,
+                selection=AssetSelection.assets(*DELIVERED),
+                description="The champion's best items for every user of the data that the chain has made.",
             ),
         ],
         # One process a run: a training has all the cores to itself, and the heavy libraries are imported once.

@@ -1,4 +1,4 @@
-"""One domain through one job, in this process: what `make demo`, `make run` and `make studies` do."""
+"""One domain through one job, in this process: what `make demo`, `run`, `studies` and `recommend` do."""
 
 import os
 import re
@@ -33,7 +33,8 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
         The exit code: 0 if all went well, 1 if the run failed, 130 after Ctrl-C.
 
     Args:
-        job: `chain`, from nothing to the report, or `studies`, on a domain that the chain has been through.
+        job: `chain`, from nothing to the report; on a domain that the chain has been through `studies`, or
+            `recommendations` by its champion.
         domain: its name.
         profile: a profile's name, or the path of a YAML file.
         as_of: a day, such as 2018-09-26: what came later is left out.
@@ -72,6 +73,8 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
         return 1
     if job == "studies":
         _show_studies(domain)
+    elif job == "recommendations":
+        return _show_recommendations(domain)
     else:
         _show_results(domain, profile, as_of)
     return 0
@@ -123,6 +126,25 @@ def _show_studies(domain: str) -> None:
     for study in sorted(home.studies_directory(domain).glob("*/study.md")):
         sys.stdout.write(f"\n{study.read_text(encoding='utf-8')}\n{study}\n")
     sys.stdout.write(f"\nReport with the studies:  {home.report_directory(domain) / 'studies.html'}\n")
+
+
+def _show_recommendations(domain: str) -> int:
+    """Where the lists lie; 1 if there is nobody to recommend."""
+    from assets.recommendations import no_champion
+    from assets.registry.champion import champion_of
+    from assets.workspace.recommended import ITEMS, LISTS, read_recommendations
+
+    made = read_recommendations(domain)
+    if made is None or champion_of(domain) is None:
+        sys.stderr.write(f"slmrec: {no_champion(domain)}\n")
+        return 1
+    sys.stdout.write(
+        f"\n{made.users:,} users, {made.by_popularity:,} of them by popularity; up to {made.k} items each, by "
+        f"{made.model.name}, version {made.model.version}\n"
+        f"Recommendations:  {made.directory / LISTS}\n"
+        + (f"Item vectors:     {made.directory / ITEMS}\n" if made.vectors else "")
+    )
+    return 0
 
 
 def _show_results(domain: str, profile: str, as_of: str | None) -> None:

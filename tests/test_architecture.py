@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = ("orchestration", "assets", "evaluation", "models")
 ABOVE = ("dagster", "mlflow", "polars", "pandas", "great_expectations")
 DRAWING = ("matplotlib", "jinja2")
-WITH_TORCH = ("evaluation.ranking",)
-"""Ranking runs recommenders; all else of `evaluation` reads what they left."""
+WITH_TORCH = ("evaluation.ranking", "evaluation.best_items")
+"""They run recommenders; all else of `evaluation` reads what they left."""
 
 
 @cache

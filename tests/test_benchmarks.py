@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from evaluation.cost import hardware
+from models.sequences import Sequences
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import (
+    batch_recommendations,
     catalogue_loss,
     data,
     depth,
@@ -264,6 +266,23 @@ def test_inference_at_a_tiny_size() -> None:
     assert Record.of("inference", inference.measure_against_plain(TINY_PATHS, blocks=2, repeats=1)).target == 6
     deep = inference.measure_against_deep(TINY_PATHS, blocks=2, repeats=1)
     assert Record.of("inference_32_layers", deep).target == 45
+
+
+def test_recommendations_for_all_users_at_a_tiny_size(capfd: pytest.CaptureFixture[str]) -> None:
+    """It refuses to time two paths whose lists differ, so it is also a test that they don't."""
+    found = batch_recommendations.measure_against_plain(TINY_PATHS, batches=2, repeats=1)
+    assert Record.of("batch_recommendations", found).target == 6
+    assert "users a second; " in capfd.readouterr().err
+
+
+def test_the_multiplications_of_a_users_list_are_counted() -> None:
+    """By hand, for histories of 1 and 3 items: 3 and 5 tokens of their own behind a prompt of 5, in 4 layers."""
+    sizes = plain_path.Sizes(width=4, heads=2, intermediate=8, before=5, after=2, items=10, item_width=3)
+    maps = 4 * 4 * 4 + 3 * 4 * 8
+    attended = (6 + 7 + 8) + (6 + 7 + 8 + 9 + 10)
+    expected = 4 * (8 * maps + 2 * 4 * attended) + (4 + 2) * 4 * 3 + 2 * 10 * 3
+    histories = Sequences.from_lists([[1], [1, 2, 3]])
+    assert batch_recommendations.multiplications(sizes, histories) == expected
 
 
 def test_the_narrow_student_against_sasrec_at_a_tiny_size() -> None:

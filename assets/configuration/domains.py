@@ -33,6 +33,9 @@ class Domain(BaseModel):
     )
     filters: Filters = Filters()
     split: Split = LeaveOneOut()
+    recommended_items: int = Field(
+        20, ge=1, le=1000, strict=True, description="how many items the asset recommendations gives each user (ours)"
+    )
 
     @field_validator("name", mode="before")
     @classmethod

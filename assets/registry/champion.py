@@ -1,20 +1,22 @@
-"""The champion on newer splits: a registered version is judged by its own code, its items found by their raw ids."""
+"""The champion of a domain: which version it is; and a version on newer splits, judged by its own code and raw ids."""
 
 import functools
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from assets.amazon.dataset import Dataset
+from assets.registry import promotion_log
 from assets.registry.packing import CATALOGUE
-from assets.registry.store import connect
-from assets.registry.versions import MODEL_TAG, aliased
+from assets.registry.store import connect, model_name
+from assets.registry.versions import CHAMPION, MODEL_TAG, aliased
 from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion, read_provenance
 from assets.workspace.evaluations import Evaluation, evaluate
+from assets.workspace.recommended import Source
 
 if TYPE_CHECKING:
     from assets.configuration.domains import Domain
@@ -22,24 +24,53 @@ if TYPE_CHECKING:
     from models.recommender import AnyRecommender
 
 
-def judge_champion(
-    name: str, alias: str, dataset: Dataset, domain: "Domain", rules: "EvaluationProfile"
-) -> Evaluation | None:
-    """The evaluation of the version with this alias on these splits; None where no version has it.
+DELIVERABLE = ("student", "narrow_student")
+"""The recommenders that a profile may deliver: the champion is a version of one of them."""
+
+
+def champion_of(domain: str) -> RegisteredVersion | None:
+    """The version that is the domain's champion; None where none is.
+
+    The alias is given within one model: by hand, versions of two models can have it. Then it is the one that the log
+    doesn't know yet, for it got the alias later; `promotions.notice` enters that and takes the alias from the other.
+
+    Raises:
+        ValueError: if the log knows neither.
+    """
+    entries = promotion_log.read(domain)  # before the aliases: a promotion moves those first
+    found = champions_of(domain)
+    if len(found) > 1 and entries:
+        found = [version for version in found if version != entries[-1].after]
+    if len(found) > 1:
+        told = " and ".join(f"version {version.version} of {version.name}" for version in found)
+        raise ValueError(
+            f"{domain} can have one champion, but {told} both have the alias {CHAMPION}, and the log of promotions "
+            "doesn't say which was first: remove the alias from one of them, on the model's page in MLflow."
+        )
+    return found[0] if found else None
+
+
+def champions_of(domain: str) -> list[RegisteredVersion]:
+    """Every version with the alias among the domain's deliverable models, in the order of `DELIVERABLE`."""
+    found = (aliased(model_name(domain, recommender), CHAMPION) for recommender in DELIVERABLE)
+    return [version for version in found if version]
+
+
+def judge_version(
+    version: RegisteredVersion, alias: str, dataset: Dataset, domain: "Domain", rules: "EvaluationProfile"
+) -> Evaluation:
+    """The evaluation of a registered version on these splits.
 
     Items that it doesn't know are a miss as targets, and their share is in the record.
 
     Args:
-        name: of the registered model.
-        alias: such as `champion`.
+        version: of one of the domain's models.
+        alias: the row's name in the record, such as `champion`.
         dataset: any data version.
         domain: of the dataset.
         rules: candidates and seeds.
     """
-    version = aliased(name, alias)
-    if version is None:
-        return None
-    artifacts = _download(version) / "artifacts"
+    artifacts = download(version) / "artifacts"
     (directory,) = (path for path in artifacts.iterdir() if path.is_dir())
     checkpoint = Checkpoint(
         name=alias,
@@ -62,7 +93,7 @@ def request_milliseconds(version: RegisteredVersion, dataset: Dataset, calls: in
     import mlflow.pyfunc
     import pandas as pd
 
-    model = mlflow.pyfunc.load_model(str(_download(version)))
+    model = mlflow.pyfunc.load_model(str(download(version)))
     raw_ids = np.array(dataset.item_ids, dtype=object)
     histories = dataset.histories("test")
     taken = []
@@ -76,6 +107,21 @@ def request_milliseconds(version: RegisteredVersion, dataset: Dataset, calls: in
     return taken[3:]
 
 
+def load_source(version: RegisteredVersion) -> Source:
+    """The version, ready to recommend, run by the model's own code."""
+    artifacts = download(version) / "artifacts"
+    (directory,) = (path for path in artifacts.iterdir() if path.is_dir())
+    catalogue = json.loads((artifacts / CATALOGUE).read_text(encoding="utf-8"))
+    recommender: Any = load_served(directory)  # a student, which scores
+    return Source(
+        version=version,
+        identity=read_provenance(directory).identity,
+        recommender=recommender,
+        item_ids=catalogue["items"],
+        purchases=np.array(catalogue["purchases"], dtype=np.int64),
+    )
+
+
 def load_served(checkpoint: Path) -> "AnyRecommender":
     """The recommender of the served model that this checkpoint lies in, run by the model's own code."""
     import mlflow.pyfunc
@@ -84,8 +130,8 @@ def load_served(checkpoint: Path) -> "AnyRecommender":
     return recommender
 
 
-def _download(version: RegisteredVersion) -> Path:
-    """The served model's directory on this machine."""
+def download(version: RegisteredVersion) -> Path:
+    """The served model's directory on this machine; in `artifacts/` its catalogue and its checkpoint's directory."""
     import mlflow.artifacts
 
     client = connect(home.mlflow_uri())

@@ -4,8 +4,9 @@ Belongs here: the checks, and the version that a student has to hold up against.
 (`assets/delivery.py`), the page of them (`model_page.py`), moving the champion (`promotions.py`). The data checks are
 not asked again: a critical one that fails has stopped the chain, and its data never get here.
 
-The rule of comparison (ours): the student is compared with the champion; where there is none, with the present
-challenger, so that a much worse student takes the alias from nobody. It is not compared with itself.
+The rule of comparison (ours): the student is compared with the domain's champion, whichever model that is of; where
+there is none, with the present challenger of its own model, so that a much worse student takes the alias from nobody.
+It is not compared with itself.
 
 Letters: B users.
 """
@@ -19,9 +20,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from assets.amazon.dataset import Dataset
-from assets.registry.champion import judge_champion
-from assets.registry.promotions import CHALLENGER, CHAMPION
-from assets.registry.versions import aliased
+from assets.registry.champion import champion_of, judge_version
+from assets.registry.versions import CHALLENGER, CHAMPION, aliased
 from assets.workspace.checkpoints import RegisteredVersion
 from assets.workspace.evaluations import Evaluation
 
@@ -73,21 +73,21 @@ class Rival:
     def words(self) -> str:
         """Which it is, and on which data it was trained."""
         trained_on = self.evaluation.records[0].provenance.data_version
-        return f"{self.alias}, version {self.version.version} (trained on data {trained_on})"
+        return f"{self.alias}, version {self.version.version} of {self.version.name} (trained on data {trained_on})"
 
 
 def find_rival(
     student: RegisteredVersion, dataset: Dataset, domain: "Domain", rules: "EvaluationProfile"
 ) -> Rival | None:
-    """The champion, or where there is none the challenger; None where that is the student itself, or there is neither.
+    """The champion, or where there is none the challenger of the same model; None without either, or if that is it.
 
     It is judged on this dataset, whatever data it was trained on.
     """
-    for alias in (CHAMPION, CHALLENGER):
-        if version := aliased(student.name, alias):
-            judged = None if version == student else judge_champion(student.name, alias, dataset, domain, rules)
-            return Rival(alias, version, judged) if judged else None
-    return None
+    champion = champion_of(domain.name)
+    alias, version = (CHAMPION, champion) if champion else (CHALLENGER, aliased(student.name, CHALLENGER))
+    if version is None or version == student:
+        return None
+    return Rival(alias, version, judge_version(version, alias, dataset, domain, rules))
 
 
 def judged_itself(judged: str, student: str) -> Finding:

@@ -20,6 +20,9 @@ from assets.workspace.checkpoints import Checkpoint, RegisteredVersion
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+CHALLENGER, CHAMPION = "challenger", "champion"
+"""Aliases: the newest version of its model that passed the gate; the domain's one that a reviewer chose."""
+
 IDENTITY_TAG, MODEL_TAG = "slmrec.identity", "slmrec.model_id"
 
 
@@ -64,6 +67,12 @@ def log_metrics(version: RegisteredVersion, run_id: str, metrics: Mapping[str, f
 def set_alias(version: RegisteredVersion, alias: str) -> None:
     """Let `models:/<name>@<alias>` mean that version from now on."""
     connect(home.mlflow_uri()).set_registered_model_alias(version.name, alias, version.version)
+
+
+def remove_alias(version: RegisteredVersion, alias: str) -> None:
+    """Take the alias from that version; one that another version of its model carries stays."""
+    if aliased(version.name, alias) == version:
+        connect(home.mlflow_uri()).delete_registered_model_alias(version.name, alias)
 
 
 def aliased(name: str, alias: str) -> RegisteredVersion | None:

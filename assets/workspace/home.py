@@ -97,6 +97,16 @@ def report_directory(domain: str) -> Path:
     return _below("reports", domain)
 
 
+def recommendations_directory(domain: str) -> Path:
+    """The champion's lists for a domain's users, and its items' vectors."""
+    return _below("recommendations", domain)
+
+
+def recommending_directory(domain: str, identity: str) -> Path:
+    """Parts of lists that are being made; gone when the lists are there."""
+    return _below("recommending", domain, identity)
+
+
 def promotions_log(domain: str) -> Path:
     """Which versions were the champion, a JSON line a change."""
     return _below("promotions", f"{domain}.jsonl")

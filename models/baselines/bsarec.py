@@ -271,7 +271,7 @@ def fit_bsarec(data: TrainingData, settings: BSARecSettings, course: Course) -> 
 DECLARATION = Declaration(
     name="bsarec",
     label="BSARec",
-    colour="#8a4f9e",
+    colour="#a65628",
     source="Shin et al., AAAI 2024",
     year=2024,
     settings=BSARecSettings,

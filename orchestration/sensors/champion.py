@@ -1,6 +1,5 @@
 """The sensor: it notices who became the champion, also by hand, and tells Dagster."""
 
-import itertools
 import json
 from collections.abc import Sequence
 
@@ -14,9 +13,9 @@ from dagster import (
     sensor,
 )
 
-from assets.delivery import DELIVERABLE, champion
+from assets.delivery import champion
 from assets.registry import promotions
-from assets.registry.promotions import Entry
+from assets.registry.promotion_log import Entry
 from assets.registry.store import model_name, model_url
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
@@ -40,13 +39,18 @@ def champion_sensor(domains: Sequence[str]) -> SensorDefinition:
     def look(context: SensorEvaluationContext) -> SensorResult:
         home.prepare_home()
         told: dict[str, int] = json.loads(context.cursor or "{}")
-        changed = []
-        for domain, recommender in itertools.product(domains, DELIVERABLE):
-            model = model_name(domain, recommender)
-            log = promotions.notice(domain, model)
-            if len(log) > told.get(model, 0):
+        changed, refused = [], []
+        for domain in domains:
+            try:
+                log = promotions.notice(domain)
+            except ValueError as error:  # the other domains' changes are told first
+                refused.append(str(error))
+                continue
+            if len(log) > told.get(domain, 0):
                 changed.append(_materialisation(domain, log))
-            told[model] = len(log)
+            told[domain] = len(log)
+        if refused and not changed:
+            raise ValueError(" ".join(refused))
         skip = None if changed else "No champion has changed since the last look."
         return SensorResult(asset_events=changed, cursor=json.dumps(told), skip_reason=skip)
 
@@ -56,26 +60,30 @@ def champion_sensor(domains: Sequence[str]) -> SensorDefinition:
 def _materialisation(domain: str, log: Sequence[Entry]) -> AssetMaterialization:
     """The champion's page: the newest change, and the whole log as a table, newest first."""
     newest = log[-1]
-    version = RegisteredVersion(name=newest.model, version=newest.after) if newest.after else None
+    version = newest.after
     return AssetMaterialization(
         champion.key,
         partition=domain,
         metadata={
-            "champion": f"{newest.model}, version {version.version}" if version else "none",
+            "champion": f"{version.name}, version {version.version}" if version else "none",
             "changed": f"{newest.action} by {newest.by}: {newest.why}",
-            "log": table_metadata([as_row(entry) for entry in reversed(log)]),
+            "log": table_metadata([as_row(domain, entry) for entry in reversed(log)]),
             **({"model": MetadataValue.url(model_url(version))} if version else {}),
         },
     )
 
 
-def as_row(entry: Entry) -> dict[str, str]:
-    """An entry of the log as a row of plain texts."""
+def as_row(domain: str, entry: Entry) -> dict[str, str]:
+    """An entry of the log as a row of plain texts; a version is named by its recommender and number."""
+
+    def words(version: RegisteredVersion | None) -> str:
+        return f"{version.name.removeprefix(model_name(domain, ''))} {version.version}" if version else "none"
+
     return {
         "when (UTC)": entry.at.strftime("%Y-%m-%d %H:%M:%S"),
         "action": f"{entry.action}, forced" if entry.forced else entry.action,
-        "from": entry.before or "none",
-        "to": entry.after or "none",
+        "from": words(entry.before),
+        "to": words(entry.after),
         "by": entry.by,
         "gate": entry.gate or "never judged",
         "why": entry.why,

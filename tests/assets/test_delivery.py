@@ -13,6 +13,7 @@ from assets.amazon.dataset import Dataset
 from assets.data import DatasetStatistics
 from assets.delivery import Decision, challenger, read_decision
 from assets.registry import promotions
+from assets.registry.champion import champion_of
 from assets.registry.gate import CHECKS, answers_in_time, find_rival
 from assets.registry.store import connect, model_name
 from assets.registry.versions import aliased, set_alias, tags_of
@@ -220,10 +221,10 @@ def test_a_student_worse_than_the_champion_is_held_back(gate: Gate) -> None:
     difference = compare(ours, theirs, seed=5)
     assert difference.low < -0.001
     told = verdict.words("no_worse_than_rival")
-    assert told.startswith(f"champion, version 1 (trained on data {DATASET.version}) on the same users")
+    assert told.startswith(f"champion, version 1 of {gate.model} (trained on data {DATASET.version}) on the same users")
     assert f"{number(theirs.mean())}, difference {number(difference.mean, '+')} " in told
     assert f"({number(difference.low, '+')} to {number(difference.high, '+')}), which begins below −.0010" in told
-    assert gate.tags("2")["slmrec.gate.rival"] == "1"
+    assert gate.tags("2")["slmrec.gate.rival"] == f"{gate.model}/1"
 
 
 def test_the_margin_is_the_profiles(gate: Gate) -> None:
@@ -243,7 +244,7 @@ def test_without_a_champion_a_much_worse_student_does_not_take_the_challengers_a
     assert gate.pass_through(good).decision.accepted
     verdict = gate.pass_through(weak)
     assert "no_worse_than_rival" in verdict.failed
-    assert verdict.words("no_worse_than_rival").startswith("challenger, version 1 (trained on data")
+    assert verdict.words("no_worse_than_rival").startswith(f"challenger, version 1 of {gate.model} (trained on data")
     assert gate.alias() == good.model
     assert read_decision(gate.place.domain) == verdict.decision
 
@@ -318,6 +319,20 @@ def test_a_student_that_answers_too_slowly_is_held_back(gate: Gate) -> None:
     assert 0 < found.values["median_ms"] <= found.values["largest_ms"]
 
 
+def test_a_later_verdict_that_fails_takes_the_alias_back_and_the_page_says_so(gate: Gate) -> None:
+    first, second = gate.student(GRAPH), gate.student(GRAPH, seed=1)
+    gate.pass_through(first)
+    assert "no longer" not in gate.page("1")
+    assert gate.pass_through(first, latency_ms=1e-6).failed == {"answers_in_time"}
+    assert gate.alias() is None
+    assert gate.tags("1")["slmrec.gate"] == "failed"
+    assert "**Gate: failed** It was the challenger by an earlier verdict, and is no longer." in gate.page("1")
+    gate.pass_through(second)
+    gate.pass_through(first, latency_ms=1e-6)
+    assert gate.alias() == second.model
+    assert "no longer" not in gate.page("1")
+
+
 def test_the_median_request_counts_and_the_budget_itself_is_allowed() -> None:
     assert answers_in_time([1.0, 100.0, 2.0], 2.0).passed
     assert not answers_in_time([1.0, 100.0, 2.1], 2.0).passed
@@ -388,7 +403,7 @@ def test_a_long_page_is_cut_at_a_line_and_says_so(gate: Gate, monkeypatch: pytes
 def test_nobody_is_promoted_unless_the_profile_says_so(gate: Gate) -> None:
     gate.pass_through(gate.student(GRAPH))
     assert gate.alias("champion") is None
-    assert promotions.notice(gate.place.domain, gate.model) == []
+    assert promotions.notice(gate.place.domain) == []
 
 
 def test_with_promote_a_student_that_passes_becomes_the_champion_once(gate: Gate) -> None:
@@ -396,11 +411,11 @@ def test_with_promote_a_student_that_passes_becomes_the_champion_once(gate: Gate
     for student in (good, good, weak):
         gate.pass_through(student, promote=True)
         assert gate.alias("champion") == good.model
-    (entry,) = promotions.notice(gate.place.domain, gate.model)
+    (entry,) = promotions.notice(gate.place.domain)
     assert (entry.action, entry.before, entry.after, entry.by, entry.gate) == (
         "promoted",
         None,
-        "1",
+        good.model,
         "automatic",
         "passed",
     )
@@ -420,3 +435,27 @@ def test_the_profile_says_which_student_is_delivered(gate: Gate) -> None:
     good, plain = gate.student(GRAPH), recommender("narrow_student", POPULARITY, domain, seed=1, dataset=dataset)
     assert not gate.pass_through(good, narrow=plain, delivered="narrow_student").decision.accepted
     assert gate.pass_through(good, narrow=plain).decision.model == good.model
+
+
+def test_the_champion_is_the_rival_whichever_model_it_is_of(gate: Gate) -> None:
+    """The narrow student is judged by its own code and passes; with `promote` it takes the champion's alias."""
+    domain, weak = gate.place.domain, gate.student(POPULARITY)
+    narrow = recommender("narrow_student", GRAPH, domain, dataset=gate.place.dataset)
+    set_alias(weak.model, "champion")
+    verdict = gate.pass_through(weak, narrow=narrow, delivered="narrow_student", promote=True)
+    assert verdict.decision.accepted
+    assert verdict.words("no_worse_than_rival").startswith(f"champion, version 1 of {gate.model} (trained on data")
+    theirs = number(values_of(weak.evaluation).mean())
+    assert f"on the same users {theirs}, difference +" in verdict.words("no_worse_than_rival")
+    assert tags_of(narrow.model.name, "1")["slmrec.gate.rival"] == f"{gate.model}/1"
+    assert (gate.alias("champion"), champion_of(domain)) == (None, narrow.model)
+    entries = promotions.notice(domain)
+    assert [(one.action, one.before, one.after) for one in entries] == [
+        ("changed by hand", None, weak.model),
+        ("promoted", weak.model, narrow.model),
+    ]
+    good = gate.student(GRAPH, seed=1)
+    assert gate.pass_through(good, narrow=narrow).decision.accepted
+    rival = find_rival(good.model, DATASET, domain_of(domain), RULES)
+    assert rival
+    assert (rival.alias, rival.version) == ("champion", narrow.model)

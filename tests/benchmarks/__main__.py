@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks import (
+    batch_recommendations,
     catalogue_loss,
     data,
     depth,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "real_backbone_step": distillation.measure_time_on_a_real_backbone,
     "inference": inference.measure_against_plain,
     "inference_32_layers": inference.measure_against_deep,
+    "batch_recommendations": batch_recommendations.measure_against_plain,
     "student_vs_sasrec": narrow_student.measure_batch,
     "student_vs_sasrec_request": narrow_student.measure_request,
     "depth_training": depth.measure_training,

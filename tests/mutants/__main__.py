@@ -29,6 +29,7 @@ CLAIMS = {
     "assets/delivery.py": "tests/assets/test_delivery.py",
     "assets/registry/gate.py": "tests/assets/test_delivery.py",
     "assets/registry/promotions.py": "tests/assets/registry/test_promotions.py",
+    "assets/registry/promotion_log.py": "tests/assets/registry/test_promotions.py",
 }
 """Module → the tests that must notice a change in it."""
 

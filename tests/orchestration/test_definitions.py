@@ -59,6 +59,7 @@ READ = {
     "evaluation_report": {"main_results", "dataset_statistics"},
     "challenger": {"splits", "student", "narrow_student", "main_results", "dataset_statistics", "evaluation_report"},
     "champion": {"challenger"},
+    "recommendations": {"interactions", "champion"},
 }
 
 
@@ -82,7 +83,11 @@ def steps_of(definitions: Definitions, job: str) -> set[str]:
 
 
 def test_the_chain_ends_with_report_and_challenger_and_makes_no_study(definitions: Definitions) -> None:
-    assert steps_of(definitions, "chain") == set(READ) - {"champion"}
+    assert steps_of(definitions, "chain") == set(READ) - {"champion", "recommendations"}
+
+
+def test_the_recommendations_are_made_by_a_job_of_their_own(definitions: Definitions) -> None:
+    assert steps_of(definitions, "recommendations") == {"recommendations"}
 
 
 def test_the_studies_end_with_their_own_report(definitions: Definitions) -> None:
@@ -101,7 +106,7 @@ def test_each_asset_is_made_from_what_it_reads_and_nothing_else(definitions: Def
     assert {name: parents for name, parents in found.items() if name not in STUDIES} == READ
 
 
-@pytest.mark.parametrize("job", ["chain", "studies"])
+@pytest.mark.parametrize("job", ["chain", "studies", "recommendations"])
 def test_a_job_is_run_for_one_of_the_given_domains(definitions: Definitions, job: str) -> None:
     assert definitions.resolve_job_def(job).partitions_def.get_partition_keys() == ["tiny", "other"]
 

@@ -71,24 +71,46 @@ def test_a_reviewer_promotes_and_goes_back(place: Workplace) -> None:
     assert [one.returncode for one in told] == [0, 2, 0, 2, 0, 0, 2]
     words = [(one.stdout if one.returncode == 0 else one.stderr).strip().splitlines()[-1] for one in told]
     model = "slmrec-tiny-student"
-    command = "make promote DOMAIN=tiny RECOMMENDER=student REASON=…"
-    assert words[0] == f"{model} has had no champion yet: {command} makes one."
+    assert words[0] == "tiny has had no champion yet: make promote DOMAIN=tiny REASON=… makes one."
     assert words[1] == "slmrec: Say why, for the log: REASON='…'."
-    assert words[2] == f"{model}: version 1 is the champion (before: none)."
-    assert words[3].startswith("slmrec: Version 2 has failed the gate (")
-    assert words[4] == f"{model}: version 2 is the champion (before: 1)."
-    assert words[5] == f"{model}: version 1 is the champion again (before: 2)."
-    assert words[6].startswith(f"slmrec: {model} has had no champion before the present one")
+    assert words[2] == f"tiny: version 1 of {model} is the champion (before: none)."
+    assert words[3].startswith(f"slmrec: Version 2 of {model} has failed the gate (")
+    assert words[4] == f"tiny: version 2 of {model} is the champion (before: version 1 of {model})."
+    assert words[5] == f"tiny: version 1 of {model} is the champion again (before: version 2 of {model})."
+    assert words[6].startswith("slmrec: tiny has had no champion before the present one")
 
     in_store(place, 'client.set_registered_model_alias(name, "champion", "2")')
     head, *lines = place.run("history", "--domain", "tiny").stdout.splitlines()
     assert head.split() == ["when", "(UTC)", "action", "from", "to", "by", "gate", "why"]
     assert [" ".join(line.split()[2:]) for line in lines] == [
-        "promoted none 1 ada passed it's the best",
-        "promoted, forced 1 2 bob failed a test",
-        "rolled back 2 1 bob passed clicks fell",
-        "changed by hand 1 2 unknown failed the registry's alias is not what this log knew",
+        "promoted none student 1 ada passed it's the best",
+        "promoted, forced student 1 student 2 bob failed a test",
+        "rolled back student 2 student 1 bob passed clicks fell",
+        "changed by hand student 1 student 2 unknown failed the registry's alias is not what this log knew",
     ]
+
+
+def test_the_other_models_version_is_named_by_its_recommender(place: Workplace, tmp_path: Path) -> None:
+    """After the story: the narrow student was never put to the gate, so it needs force; one rollback leads back."""
+    copy = place.copied_to(tmp_path)
+    words = ["--domain", "tiny", "--reason", "smaller"]
+    other = [*words, "--recommender", "narrow_student", "--version", "1"]
+    refused, forced, back = (
+        copy.run("promote", *other, USER="bob"),
+        copy.run("promote", *other, "--force", USER="bob"),
+        copy.run("rollback", *words, USER="bob"),
+    )
+    assert refused.stderr.startswith("slmrec: Version 1 of slmrec-tiny-narrow_student has not been through the gate")
+    assert forced.stdout.startswith("tiny: version 1 of slmrec-tiny-narrow_student is the champion (before: ")
+    assert back.stdout.strip().endswith("is the champion again (before: version 1 of slmrec-tiny-narrow_student).")
+
+
+def test_without_a_verdict_the_model_has_to_be_named(place: Workplace, tmp_path: Path) -> None:
+    copy = place.copied_to(tmp_path)
+    (copy.home / "records/challenger/tiny.json").unlink()
+    done = copy.run("promote", "--domain", "tiny", "--reason", "a test", USER="bob")
+    assert done.returncode == 2
+    assert "No student of tiny has been through the gate in this home: make run DOMAIN=tiny" in done.stderr
 
 
 def test_a_domain_that_is_not_there_is_named(workplace: Workplace) -> None:

@@ -27,7 +27,8 @@ def look_out(tmp_path: Path) -> SensorDefinition:
     domains, profile = tmp_path / "domains.yaml", tmp_path / "tiny.yaml"
     domains.write_text(DOMAINS.replace("tiny:", "empty:") + DOMAINS.replace("tiny:", "beauty:"))
     profile.write_text(PROFILE)
-    (found,) = build_definitions([domains], [profile], "tiny").sensors or ()
+    sensors = build_definitions([domains], [profile], "tiny").sensors or ()
+    (found,) = (one for one in sensors if one.name == "champion_sensor")
     assert isinstance(found, SensorDefinition)
     return found
 
@@ -75,15 +76,36 @@ def test_each_change_is_told_once_with_the_whole_log(look_out: SensorDefinition)
     (told,) = look().asset_events
     rows = [record.data for record in told.metadata["log"].value.records]
     assert [(row["action"], row["from"], row["to"], row["gate"]) for row in rows] == [
-        ("changed by hand", "1", "2", "failed"),
-        ("promoted", "none", "1", "passed"),
+        ("changed by hand", "student 1", "student 2", "failed"),
+        ("promoted", "none", "student 1", "passed"),
     ]
-    assert [entry.action for entry in promotions.notice("beauty", MODEL)] == ["promoted", "changed by hand"]
+    assert [entry.action for entry in promotions.notice("beauty")] == ["promoted", "changed by hand"]
 
     connect(home.mlflow_uri()).delete_registered_model_alias(MODEL, "champion")
     (told,) = look().asset_events
     assert told.metadata["champion"].value == "none"
     assert "model" not in told.metadata
+
+
+@pytest.mark.usefixtures("store")
+def test_a_domain_whose_champion_is_in_doubt_holds_up_no_other_and_is_told(look_out: SensorDefinition) -> None:
+    """Two models of `empty` have the alias, and no log says which was first."""
+    client = connect(home.mlflow_uri())
+    for name in ("slmrec-empty-student", "slmrec-empty-narrow_student"):
+        client.create_registered_model(name)
+        client.create_model_version(name, source="file:///nowhere")
+        set_alias(RegisteredVersion(name=name, version="1"), "champion")
+    promotions.promote("beauty", MODEL, version="1", reason="first", by="ada")
+    with DagsterInstance.ephemeral() as instance:
+        with build_sensor_context(instance) as context:
+            result = look_out(context)
+        assert isinstance(result, SensorResult)
+        assert [event.partition for event in result.asset_events] == ["beauty"]
+        with (
+            build_sensor_context(instance, cursor=result.cursor) as context,
+            pytest.raises(ValueError, match="empty can have one champion"),
+        ):
+            look_out(context)
 
 
 def test_it_is_off_until_it_is_switched_on_and_looks_once_a_minute(look_out: SensorDefinition) -> None:

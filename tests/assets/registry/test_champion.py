@@ -1,13 +1,15 @@
 """A champion of an older data version, judged on newer splits by the code that it was packed with."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from assets.registry.champion import judge_champion
+from assets.registry.champion import champion_of, download, judge_version
 from assets.registry.versions import set_alias
+from assets.workspace.checkpoints import RegisteredVersion
 from models.baselines.popularity import PopularitySettings, fit_popularity
 from tests.assets.registry.tiny import RULES, changed_code, dataset_of, domain_of, random_purchases, registered, trained
 
@@ -27,27 +29,36 @@ def newer_splits():
 NEW = newer_splits()
 
 
-def name_of(domain: str) -> str:
-    return f"slmrec-{domain}-student"
-
-
-def test_without_a_champion_nothing_is_judged() -> None:
-    assert judge_champion(name_of("nobody"), "champion", NEW, domain_of("nobody"), RULES) is None
-
-
 @pytest.fixture
-def champion(tracked_home: Path, tmp_path: Path) -> str:
-    """The name of a champion whose own code likes an item the better the fewer have bought it."""
+def champion(tracked_home: Path, tmp_path: Path) -> RegisteredVersion:
+    """A champion whose own code likes an item the better the fewer have bought it."""
     checkpoint = trained("student", fit_popularity, PopularitySettings(), OLD, "aged")
     with changed_code(tmp_path, "models/baselines/popularity.py", "self.counts.detach()", "-self.counts.detach()"):
-        version = registered(checkpoint, OLD)
+        return registered(checkpoint, OLD)
+
+
+def test_without_any_model_there_is_no_champion() -> None:
+    assert champion_of("nobody") is None
+
+
+@pytest.mark.parametrize("recommender", ["student", "narrow_student", "popularity"])
+def test_the_champion_is_of_either_deliverable_model_and_of_no_other(tracked_home: Path, recommender: str) -> None:
+    domain = f"either-{recommender.replace('_', '-')}"
+    version = registered(trained(recommender, fit_popularity, PopularitySettings(), OLD, domain), OLD)
+    assert champion_of(domain) is None
     set_alias(version, "champion")
-    return version.name
+    assert champion_of(domain) == (None if recommender == "popularity" else version)
 
 
-def test_it_is_judged_by_its_own_code_and_raw_ids(champion: str) -> None:
-    judged = judge_champion(champion, "champion", NEW, domain_of("aged"), RULES)
-    assert judged is not None
+def test_what_is_downloaded_holds_the_catalogue_and_the_checkpoint(champion: RegisteredVersion) -> None:
+    artifacts = download(champion) / "artifacts"
+    assert json.loads((artifacts / "catalogue.json").read_text())["items"] == OLD.item_ids
+    (checkpoint,) = (path for path in artifacts.iterdir() if path.is_dir())
+    assert (checkpoint / "config.json").is_file()
+
+
+def test_it_is_judged_by_its_own_code_and_raw_ids(champion: RegisteredVersion) -> None:
+    judged = judge_version(champion, "champion", NEW, domain_of("aged"), RULES)
     expected = ranks_by_hand()
     rows = pl.read_parquet(judged.directory / "ranks.parquet")
     assert rows["rank"].to_list() == expected
@@ -63,10 +74,10 @@ def test_it_is_judged_by_its_own_code_and_raw_ids(champion: str) -> None:
     assert OLD.version != NEW.version
 
 
-def test_a_second_judgement_takes_the_first_one(champion: str) -> None:
-    first = judge_champion(champion, "champion", NEW, domain_of("aged"), RULES)
+def test_a_second_judgement_takes_the_first_one(champion: RegisteredVersion) -> None:
+    first = judge_version(champion, "champion", NEW, domain_of("aged"), RULES)
     written = {path: path.stat().st_mtime_ns for path in first.directory.iterdir()}
-    second = judge_champion(champion, "champion", NEW, domain_of("aged"), RULES)
+    second = judge_version(champion, "champion", NEW, domain_of("aged"), RULES)
     assert (second.directory, second.records) == (first.directory, first.records)
     assert {path: path.stat().st_mtime_ns for path in second.directory.iterdir()} == written
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from assets.registry import promotions
-from assets.registry.promotions import Entry, notice, predecessor, promote, rollback
+from assets.registry import promotion_log, promotions
+from assets.registry.champion import champion_of
+from assets.registry.promotion_log import Entry, predecessor
+from assets.registry.promotions import notice, promote, rollback
 from assets.registry.store import connect
 from assets.registry.versions import aliased, set_alias
 from assets.workspace import home
@@ -29,16 +31,17 @@ class Model:
     """A registered model with versions that hold nothing: only their tags and aliases matter here."""
 
     domain: str
+    recommender: str = "student"
 
     @property
     def name(self) -> str:
-        return f"slmrec-{self.domain}-student"
+        return f"slmrec-{self.domain}-{self.recommender}"
 
     def version(self, gate: str | None = "passed", rival: str = "") -> str:
         client = connect(home.mlflow_uri())
-        tags = (
-            {"slmrec.gate": gate, "slmrec.gate.reasons": f"it has {gate}", "slmrec.gate.rival": rival} if gate else {}
-        )
+        compared = f"{self.name}/{rival}" if rival.isdigit() else rival
+        tags = {"slmrec.gate": gate, "slmrec.gate.reasons": f"it has {gate}", "slmrec.gate.rival": compared}
+        tags = tags if gate else {}
         return str(client.create_model_version(self.name, source="file:///nowhere", tags=tags).version)
 
     def alias(self, name: str, version: str) -> None:
@@ -49,19 +52,37 @@ class Model:
         return found.version if found else None
 
     def log(self) -> list[tuple[str, str | None, str | None]]:
-        return [(one.action, one.before, one.after) for one in notice(self.domain, self.name)]
+        """The domain's: a version of this model by its number, one of another by its name besides."""
+
+        def told(one: RegisteredVersion | None) -> str | None:
+            return one and (one.version if one.name == self.name else f"{one.name}/{one.version}")
+
+        return [(one.action, told(one.before), told(one.after)) for one in notice(self.domain)]
 
     def promote(self, version: str | None = None, **given: object) -> Entry:
         return promote(self.domain, self.name, version=version, **{**WHO, **given})
 
-    def rollback(self) -> Entry:
-        return rollback(self.domain, self.name, **WHO)
+    def rollback(self) -> str:
+        """The number of the version that it led to."""
+        after = rollback(self.domain, **WHO).after
+        assert after
+        assert after.name == self.name
+        return after.version
 
 
 @pytest.fixture
 def model(tracked_home: Path) -> Model:
     made = Model(f"d{uuid.uuid4().hex[:12]}")
     connect(home.mlflow_uri()).create_registered_model(made.name)
+    return made
+
+
+@pytest.fixture
+def narrow(model: Model) -> Model:
+    """The domain's other deliverable model, with a version that passed, compared with the student's first."""
+    made = Model(model.domain, "narrow_student")
+    connect(home.mlflow_uri()).create_registered_model(made.name)
+    made.version(rival=f"{model.name}/1")
     return made
 
 
@@ -77,10 +98,9 @@ def test_the_challenger_is_promoted_and_the_log_says_who_when_and_why(model: Mod
     entry = json.loads(line)
     assert before <= dt.datetime.fromisoformat(entry.pop("at")) <= dt.datetime.now(dt.UTC)
     assert entry == {
-        "model": model.name,
         "action": "promoted",
         "before": None,
-        "after": "2",
+        "after": {"name": model.name, "version": "2"},
         "by": "ada",
         "why": "better on the slices",
         "gate": "passed",
@@ -105,10 +125,13 @@ def test_a_version_may_be_named_instead(model: Model) -> None:
         ({"version": "9"}, "has no version 9"),
         ({"version": "newest"}, "has no version newest"),
         ({"version": "1"}, "Version 1 of slmrec-.* is the champion already"),
-        ({"version": "2"}, r"Version 2 has failed the gate \(it has failed\)\. FORCE=1 promotes it all the same"),
-        ({"version": "3"}, "Version 3 has not been through the gate"),
-        ({"version": "4"}, "compared with no other version there, and the champion is now version 1"),
-        ({"version": "5"}, "compared with version 2 there, and the champion is now version 1"),
+        (
+            {"version": "2"},
+            r"Version 2 of slmrec-.* has failed the gate \(it has failed\)\. FORCE=1 promotes it all the same",
+        ),
+        ({"version": "3"}, "Version 3 of slmrec-.* has not been through the gate"),
+        ({"version": "4"}, "compared with no other version there, and the champion is now slmrec-.*/1"),
+        ({"version": "5"}, "compared with slmrec-.*/2 there, and the champion is now slmrec-.*/1"),
         ({}, "has no challenger: name a version"),
     ],
 )
@@ -144,13 +167,13 @@ def test_a_rollback_leads_to_the_version_before_and_not_further(model: Model) ->
     first, second, third = model.version(), model.version(rival="1"), model.version(rival="2")
     for version in (first, second, third):
         model.promote(version)
-    assert [model.rollback().after, model.rollback().after] == [second, first]
+    assert [model.rollback(), model.rollback()] == [second, first]
     assert model.champion() == first
     with pytest.raises(ValueError, match="has had no champion before the present one"):
         model.rollback()
     assert model.log()[-2:] == [("rolled back", third, second), ("rolled back", second, first)]
     model.promote(second)
-    assert model.rollback().after == first
+    assert model.rollback() == first
 
 
 def test_without_any_champion_there_is_no_way_back(model: Model) -> None:
@@ -158,7 +181,7 @@ def test_without_any_champion_there_is_no_way_back(model: Model) -> None:
     with pytest.raises(ValueError, match="has had no champion before"):
         model.rollback()
     with pytest.raises(ValueError, match="REASON="):
-        rollback(model.domain, model.name, reason="", by="ada")
+        rollback(model.domain, reason="", by="ada")
 
 
 def test_a_rollback_to_a_deleted_version_is_refused(model: Model) -> None:
@@ -177,10 +200,10 @@ def test_a_change_by_hand_is_noticed_once(model: Model) -> None:
     model.promote(first)
     model.alias("champion", second)
     assert model.log() == [("promoted", None, first), ("changed by hand", first, second)]
-    found = notice(model.domain, model.name)[-1]
+    found = notice(model.domain)[-1]
     assert (found.by, found.gate, found.reasons) == ("unknown", "failed", "it has failed")
     assert len(model.log()) == 2
-    assert model.rollback().after == first
+    assert model.rollback() == first
 
 
 def test_an_alias_that_was_taken_away_by_hand_is_noticed_and_can_be_put_back(model: Model) -> None:
@@ -188,7 +211,7 @@ def test_an_alias_that_was_taken_away_by_hand_is_noticed_and_can_be_put_back(mod
     model.promote(first)
     connect(home.mlflow_uri()).delete_registered_model_alias(model.name, "champion")
     assert model.log()[-1] == ("changed by hand", first, None)
-    assert model.rollback().after == first
+    assert model.rollback() == first
     assert model.champion() == first
 
 
@@ -206,7 +229,7 @@ def test_killed_between_alias_and_log_the_next_look_enters_it(model: Model, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(promotions, "_append", killed)
+        patch.setattr(promotion_log, "append", killed)
         with pytest.raises(KeyboardInterrupt):
             model.promote(first)
     assert model.champion() == first
@@ -249,22 +272,106 @@ def test_a_damaged_line_is_named(model: Model) -> None:
         model.log()
 
 
-def test_another_model_of_the_domain_has_its_own_history(model: Model) -> None:
+def test_a_promotion_takes_the_alias_from_the_other_model_and_a_rollback_gives_it_back(
+    model: Model, narrow: Model
+) -> None:
     first = model.version()
     model.promote(first)
-    other = f"slmrec-{model.domain}-teacher"
-    assert notice(model.domain, other) == []
-    with pytest.raises(ValueError, match="has had no champion before"):
-        rollback(model.domain, other, **WHO)
+    assert not narrow.promote("1").forced
+    assert (model.champion(), narrow.champion()) == (None, "1")
+    assert champion_of(model.domain) == RegisteredVersion(name=narrow.name, version="1")
+    assert model.rollback() == first
+    assert (model.champion(), narrow.champion()) == (first, None)
+    assert model.log() == [
+        ("promoted", None, first),
+        ("promoted", first, f"{narrow.name}/1"),
+        ("rolled back", f"{narrow.name}/1", first),
+    ]
+    assert notice("nobody") == []
+
+
+def test_the_same_number_of_the_other_model_is_another_version(model: Model, narrow: Model) -> None:
+    """Compared with the other model's version 1 is not compared with one's own."""
+    model.promote(model.version())
+    second = narrow.version(rival="1")
+    with pytest.raises(
+        ValueError, match=f"compared with {narrow.name}/1 there, and the champion is now {model.name}/1"
+    ):
+        narrow.promote(second)
+    assert (model.champion(), narrow.champion()) == ("1", None)
+
+
+def test_the_alias_given_by_hand_to_the_other_model_is_the_newer_one(model: Model, narrow: Model) -> None:
+    model.promote(model.version())
+    narrow.alias("champion", "1")
+    other = RegisteredVersion(name=narrow.name, version="1")
+    assert champion_of(model.domain) == other
+    assert (model.champion(), narrow.champion()) == ("1", "1")
+    assert model.log() == [("promoted", None, "1"), ("changed by hand", "1", f"{narrow.name}/1")]
+    assert (model.champion(), narrow.champion()) == (None, "1")
+    assert champion_of(model.domain) == other
+    assert model.rollback() == "1"
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_two_champions_that_the_log_does_not_know_are_refused_until_one_is_taken_away(
+    model: Model, narrow: Model, *, logged: bool
+) -> None:
+    first, second = model.version(), model.version()
+    if logged:
+        model.promote(first)
+    model.alias("champion", second)
+    narrow.alias("champion", "1")
+    told = f"version 2 of {model.name} and version 1 of {narrow.name} both have the alias champion"
+    for look in (champion_of, notice):
+        with pytest.raises(ValueError, match=f"{told}.*remove the alias from one of them"):
+            look(model.domain)
+    assert len(home.promotions_log(model.domain).read_bytes().splitlines() if logged else []) == logged
+    connect(home.mlflow_uri()).delete_registered_model_alias(model.name, "champion")
+    assert champion_of(model.domain) == RegisteredVersion(name=narrow.name, version="1")
+    assert model.log()[-1] == ("changed by hand", first if logged else None, f"{narrow.name}/1")
+
+
+def test_killed_between_the_two_aliases_the_promoted_one_is_the_champion(
+    model: Model, narrow: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.promote(model.version())
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promotions, "remove_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            narrow.promote("1")
+    assert (model.champion(), narrow.champion()) == ("1", "1")
+    assert champion_of(model.domain) == RegisteredVersion(name=narrow.name, version="1")
+    assert model.log()[-1] == ("changed by hand", "1", f"{narrow.name}/1")
+    assert model.champion() is None
+
+
+def test_a_log_from_when_each_model_had_a_champion_is_read(model: Model) -> None:
+    """Those lines named the model once, and versions by their numbers."""
+    rest = {"at": "2026-01-02T03:04:05Z", "action": "promoted", "by": "ada", "why": "so", "gate": None, "reasons": None}
+    moves = [(None, model.version()), ("1", model.version())]
+    lines = [{**rest, "model": model.name, "before": before, "after": after} for before, after in moves]
+    path = home.promotions_log(model.domain)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    model.alias("champion", "2")
+    assert model.log() == [("promoted", None, "1"), ("promoted", "1", "2")]
+    assert model.rollback() == "1"
 
 
 def entry(action: str, before: str | None, after: str | None) -> Entry:
+    def one(version: str | None) -> RegisteredVersion | None:
+        return RegisteredVersion(name="m", version=version) if version else None
+
     return Entry(
         at=dt.datetime.now(dt.UTC),
-        model="m",
         action=action,
-        before=before,
-        after=after,
+        before=one(before),
+        after=one(after),
         by="ada",
         why="so",
         gate=None,
@@ -287,14 +394,15 @@ def entry(action: str, before: str | None, after: str | None) -> Entry:
     ],
 )
 def test_the_version_before(moves: list[tuple], expected: str | None) -> None:
-    assert predecessor([entry(*move) for move in moves]) == expected
+    found = predecessor([entry(*move) for move in moves])
+    assert (found and found.version) == expected
 
 
 RACE = """
 import sys
 from assets.registry.promotions import notice, promote
 domain, model, rounds, *own = sys.argv[1:]
-notice(domain, model)
+notice(domain)
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(int(rounds)):
@@ -325,9 +433,9 @@ def test_two_processes_at_once_lose_no_entry(model: Model) -> None:
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0]
-    log = notice(model.domain, model.name)
+    log = notice(model.domain)
     assert {entry.action for entry in log} == {"promoted"}
     for pair in pairs:
         assert [entry.why for entry in log if entry.by == pair[0]] == [f"round {number}" for number in range(rounds)]
     assert [entry.before for entry in log] == [None, *(entry.after for entry in log[:-1])]
-    assert model.champion() == log[-1].after
+    assert champion_of(model.domain) == log[-1].after

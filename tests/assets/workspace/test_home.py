@@ -46,8 +46,14 @@ ONE_NAME = (
     home.report_directory,
     home.promotions_log,
     home.data_docs_directory,
+    home.recommendations_directory,
 )
-TWO_NAMES = (home.checkpoint_directory, home.training_directory, home.results_directory)
+TWO_NAMES = (
+    home.checkpoint_directory,
+    home.training_directory,
+    home.results_directory,
+    home.recommending_directory,
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
