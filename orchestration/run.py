@@ -18,6 +18,7 @@ from assets.amazon.download.fetching import check_source
 from assets.configuration.resources import PARTITION_TAG, domain_resource, profile_resource
 from assets.workspace import home
 from assets.workspace.presentation import make_command
+from assets.workspace.resources import COMMAND_LINE, COMMAND_TAG
 
 CODE_LOCATION = "slmrec"
 """As in workspace.yaml."""
@@ -92,7 +93,7 @@ def _execute(
     run = instance.create_run_for_job(
         job_def=job,
         run_config={**config, "loggers": {"console": {"config": {}}}},
-        tags={**job.run_tags, PARTITION_TAG: domain},
+        tags={**job.run_tags, PARTITION_TAG: domain, COMMAND_TAG: COMMAND_LINE},
         remote_job_origin=RemoteJobOrigin(repository, name),
     )
     result = execute_run(InMemoryJob(job), run, instance, raise_on_error=False)
