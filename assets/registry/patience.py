@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import requests
 import urllib3
@@ -22,6 +22,7 @@ PATIENCE_VARIABLE, PATIENCE_SECONDS = "SLMREC_MLFLOW_PATIENCE", 300.0
 """How long a call waits for the server (ours): a restart takes one minute at most."""
 PAUSE_SECONDS = 2.0
 
+T = TypeVar("T")
 logger = logging.getLogger("slmrec.tracking")
 
 
@@ -47,39 +48,51 @@ def patient(client: "MlflowClient", uri: str) -> "MlflowClient":
 
 class _PatientClient:
     def __init__(self, client: "MlflowClient", uri: str) -> None:
-        self.impatient, self._uri = client, shown(uri)
+        self.impatient, self._uri = client, uri
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.impatient, name)
         if not callable(found):
             return found
-        return lambda *args, **kwargs: self._call(name, lambda: found(*args, **kwargs))
+        once = name.startswith("create_")
+        return lambda *args, **kwargs: patiently(self._uri, lambda: found(*args, **kwargs), once=once)
 
-    def _call(self, name: str, call: Callable[[], Any]) -> Any:
-        from mlflow.exceptions import MlflowException
 
-        patience = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_SECONDS)
-        since: float | None = None
-        while True:
-            try:
-                result = call()
-            except MlflowException as error:
-                if not is_away(error):
-                    raise
-                waited = time.monotonic() - since if since is not None else 0.0
-                if waited >= patience or (name.startswith("create_") and not _unsent(error)):
-                    raise ValueError(
-                        f"MLflow at {self._uri} doesn't answer{f', for {waited:.0f} s now' if waited else ''}: start "
-                        "it again. The same command then goes on from where it was; what was trained is kept."
-                    ) from error
-                if since is None:
-                    since = time.monotonic()
-                    logger.warning("MLflow at %s doesn't answer; waiting for it, %.0f s at most.", self._uri, patience)
-                time.sleep(min(PAUSE_SECONDS, patience))
-            else:
-                if since is not None:
-                    logger.warning("MLflow at %s is back after %.0f s.", self._uri, time.monotonic() - since)
-                return result
+def patiently(uri: str, call: Callable[[], T], *, once: bool = False) -> T:
+    """What the call returns, as soon as the server is there.
+
+    Args:
+        uri: of the server, for the messages.
+        call: raises what MLflow raises if it can't reach the server.
+        once: don't repeat it if it may have reached the server.
+
+    Raises:
+        ValueError: as of `patient`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    patience, place = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_SECONDS), shown(uri)
+    since: float | None = None
+    while True:
+        try:
+            result = call()
+        except MlflowException as error:
+            if not is_away(error):
+                raise
+            waited = time.monotonic() - since if since is not None else 0.0
+            if waited >= patience or (once and not _unsent(error)):
+                raise ValueError(
+                    f"MLflow at {place} doesn't answer{f', for {waited:.0f} s now' if waited else ''}: start it again. "
+                    "The same command then goes on from where it was; what was trained is kept."
+                ) from error
+            if since is None:
+                since = time.monotonic()
+                logger.warning("MLflow at %s doesn't answer; waiting for it, %.0f s at most.", place, patience)
+            time.sleep(min(PAUSE_SECONDS, patience))
+        else:
+            if since is not None:
+                logger.warning("MLflow at %s is back after %.0f s.", place, time.monotonic() - since)
+            return result
 
 
 def _unsent(error: BaseException) -> bool:
