@@ -18,6 +18,7 @@ VERSION ?=
 FORCE ?=
 RECOMMENDER ?=
 ONLY ?=
+KILLS ?= 30
 DAGSTER_PORT ?= 3000
 MLFLOW_PORT ?= 5000
 PORT ?= 8000
@@ -40,7 +41,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies recommend promote rollback history serve synth ui prune test bench mutants check clean
+.PHONY: help setup demo run studies recommend promote rollback history serve synth ui prune test bench soak mutants check audit clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +98,9 @@ test: $(READY)  ## all tests
 bench: $(READY)  ## the benchmarks, or ONLY=name
 	@GOMP_SPINCOUNT=5000 $(BIN)/python -m tests.benchmarks $(ONLY)
 
+soak: $(READY)  ## kill the chain at random moments and look for what is lost: [KILLS=30] [SEED=0], a quarter of an hour
+	@$(BIN)/python -m tests.soak --kills '$(KILLS)' --seed '$(SEED)'
+
 mutants: $(READY)  ## plant mistakes and name those that no test notices: hours, or ONLY=named
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
 	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only '$(ONLY)')
@@ -107,6 +111,9 @@ check: $(READY)  ## linter, formatter, types, import direction, Dagster definiti
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	VIRTUAL_ENV='$(CURDIR)/.venv' $(BIN)/dg check defs
+
+audit: $(READY)  ## known vulnerabilities of the pinned packages, by pip-audit; AUDIT=required fails without an answer
+	@$(BIN)/python .ci/audit.py
 
 clean:  ## remove .venv and caches; data, models and results under .slmrec stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

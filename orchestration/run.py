@@ -19,6 +19,7 @@ from assets.configuration.resources import PARTITION_TAG, domain_resource, profi
 from assets.registry.trainings import TRAINING_POOL
 from assets.workspace import home
 from assets.workspace.presentation import make_command
+from assets.workspace.resources import COMMAND_LINE, COMMAND_TAG
 
 CODE_LOCATION = "slmrec"
 """As in workspace.yaml."""
@@ -91,7 +92,10 @@ def _execute(
     """
     job = definitions.resolve_job_def(name)
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), "__repository__")
-    config, tags = {**config, "loggers": {"console": {"config": {}}}}, {**job.run_tags, PARTITION_TAG: domain}
+    config, tags = (
+        {**config, "loggers": {"console": {"config": {}}}},
+        {**job.run_tags, PARTITION_TAG: domain, COMMAND_TAG: COMMAND_LINE},
+    )
     run = instance.create_run_for_job(
         job_def=job,
         # from it Dagster knows that this run trains: those in its queue wait for it

@@ -33,6 +33,7 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
         _require_free(port, name)
     os.environ.setdefault("SLMREC_DAGSTER_URL", f"http://{HOST}:{dagster_port}")
     os.environ.setdefault("SLMREC_MLFLOW_URL", f"http://{HOST}:{mlflow_port}")
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri()  # not as an argument: those every user can list
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # half a dozen workers for features not used
     sys.stderr.write(
         f"Dagster  http://{HOST}:{dagster_port}\nMLflow   http://{HOST}:{mlflow_port}\nCtrl-C ends both.\n"
@@ -48,7 +49,7 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
     quiet = ["--log-level", "warning"]
     place = ["--workspace", str(workspace), *quiet]
     module = ["--module-name", "orchestration.definitions", "--location-name", CODE_LOCATION]
-    store = ["--backend-store-uri", home.mlflow_uri(), "--default-artifact-root", str(home.mlflow_artifacts())]
+    store = ["--default-artifact-root", str(home.mlflow_artifacts())]
     one_quiet_worker = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     return _until_one_ends(
         [_program("dagster"), "code-server", "start", *module, "--host", HOST, "--port", str(code_port), *quiet],

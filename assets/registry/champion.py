@@ -11,6 +11,7 @@ import numpy as np
 from assets.amazon.dataset import Dataset
 from assets.registry import promotion_log
 from assets.registry.packing import CATALOGUE
+from assets.registry.patience import patiently
 from assets.registry.store import connect, model_name
 from assets.registry.versions import CHAMPION, MODEL_TAG, aliased
 from assets.workspace import home
@@ -136,4 +137,5 @@ def download(version: RegisteredVersion) -> Path:
 
     client = connect(home.mlflow_uri())
     source = client.get_logged_model(client.get_model_version(version.name, version.version).tags[MODEL_TAG])
-    return Path(mlflow.artifacts.download_artifacts(source.artifact_location))
+    location = source.artifact_location
+    return Path(patiently(home.mlflow_uri(), lambda: mlflow.artifacts.download_artifacts(location)))

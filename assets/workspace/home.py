@@ -9,11 +9,13 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
 
@@ -27,6 +29,8 @@ MINIMUM_FREE_BYTES = 1 << 30
 SECONDS_BETWEEN_TRIES = 1.0
 _TRAINING = "any-training"
 """No domain's name: those have no hyphen."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 TELEMETRY_OFF = {
     "DAGSTER_DISABLE_TELEMETRY": "yes",
@@ -58,49 +62,64 @@ def home() -> Path:
     return Path(os.environ.get(HOME_VARIABLE) or ".slmrec").expanduser().absolute()
 
 
+def plain_name(name: str) -> str:
+    """The name, if it can be that of a file or folder wherever it is put: nothing leads out of the home.
+
+    Raises:
+        ValueError: if it is empty, begins with a dot, or has other characters than letters, digits, `_`, `-` and `.`.
+    """
+    if not _PLAIN.fullmatch(name):
+        raise ValueError(f"{name!r} can't name a file below {home()}: use letters, digits, _, - and dots inside only.")
+    return name
+
+
+def _below(*names: str) -> Path:
+    return home().joinpath(*map(plain_name, names))
+
+
 def raw_directory(domain: str) -> Path:
     """Downloads and synthetic files of a domain."""
-    return home() / "raw" / domain
+    return _below("raw", domain)
 
 
 def checkpoint_directory(domain: str, identity: str) -> Path:
     """One checkpoint."""
-    return home() / "checkpoints" / domain / identity
+    return _below("checkpoints", domain, identity)
 
 
 def training_directory(domain: str, identity: str) -> Path:
     """The state of a training that is going on, or was killed; gone when its checkpoint is there."""
-    return home() / "training" / domain / identity
+    return _below("training", domain, identity)
 
 
 def results_directory(domain: str, identity: str) -> Path:
     """One evaluation."""
-    return home() / "results" / domain / identity
+    return _below("results", domain, identity)
 
 
 def studies_directory(domain: str) -> Path:
     """Tables and figures of a domain's studies, a folder each."""
-    return home() / "studies" / domain
+    return _below("studies", domain)
 
 
 def report_directory(domain: str) -> Path:
     """The evaluation report of a domain."""
-    return home() / "reports" / domain
+    return _below("reports", domain)
 
 
 def recommendations_directory(domain: str) -> Path:
     """The champion's lists for a domain's users, and its items' vectors."""
-    return home() / "recommendations" / domain
+    return _below("recommendations", domain)
 
 
 def recommending_directory(domain: str, identity: str) -> Path:
     """Parts of lists that are being made; gone when the lists are there."""
-    return home() / "recommending" / domain / identity
+    return _below("recommending", domain, identity)
 
 
 def promotions_log(domain: str) -> Path:
     """Which versions were the champion, a JSON line a change."""
-    return home() / "promotions" / f"{domain}.jsonl"
+    return _below("promotions", f"{domain}.jsonl")
 
 
 def failures_directory() -> Path:
@@ -115,7 +134,7 @@ def serving_directory() -> Path:
 
 def data_docs_directory(domain: str) -> Path:
     """What the checks found in a domain's data, as pages and as JSON."""
-    return home() / "data_docs" / domain
+    return _below("data_docs", domain)
 
 
 def tables_directory() -> Path:
@@ -134,8 +153,18 @@ def dagster_home() -> Path:
 
 
 def mlflow_uri() -> str:
-    """`$MLFLOW_TRACKING_URI`, or a SQLite file below the home."""
-    return os.environ.get(TRACKING_VARIABLE) or f"sqlite:///{home() / 'mlflow.db'}"
+    """`$MLFLOW_TRACKING_URI`, or a SQLite file below the home.
+
+    A server's user name and password go from the address to where MLflow's client looks for them, into this process's
+    environment: the address itself comes to stand in links and messages.
+    """
+    uri = os.environ.get(TRACKING_VARIABLE) or f"sqlite:///{home() / 'mlflow.db'}"
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return uri
+    for name, value in (("USERNAME", parts.username), ("PASSWORD", parts.password)):
+        os.environ.setdefault(f"MLFLOW_TRACKING_{name}", unquote(value or ""))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def mlflow_artifacts() -> Path:
@@ -246,7 +275,7 @@ def training_lock(run_id: str | None = None) -> Iterator[None]:
 def _lock(name: str) -> tuple[FileLock, Path]:
     """A lock that isn't taken yet, and the note of who holds it."""
     locks_directory().mkdir(parents=True, exist_ok=True)
-    return FileLock(locks_directory() / f"{name}.lock"), locks_directory() / f"{name}.json"
+    return FileLock(_below("locks", f"{name}.lock")), _below("locks", f"{name}.json")
 
 
 @contextmanager

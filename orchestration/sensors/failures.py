@@ -22,7 +22,7 @@ from dagster import (
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import DefaultRunLauncher
 
-from assets.amazon.download.sources import check_url
+from assets.amazon.download.addresses import check_url
 from assets.configuration.resources import PARTITION_TAG
 from assets.registry.store import dagster_run_url
 from assets.workspace import home

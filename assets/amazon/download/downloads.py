@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tenacity
 
+from assets.amazon.download.addresses import shown
 from assets.amazon.download.partial import Partial, Progress
 from assets.amazon.download.transfer import InterruptedTransferError, RefusedError, transfer
 from assets.amazon.reading.formats import check_keys
@@ -63,14 +64,14 @@ def download(
             _fetch(url, partial, maximum_bytes or MAXIMUM_BYTES, progress, sleep)
             _check(partial, part, maximum_bytes, progress)
         except RefusedError as error:
-            reasons.append(f"{url}: {error}")
+            reasons.append(f"{shown(url)}: {error}")
             progress(f"not from {reasons[-1]}")
             kind = MirrorsAwayError if isinstance(error.__cause__, InterruptedTransferError) else kind
         else:
             partial.finish()
             for other in set(places.values()) - {partial.target}:
                 Partial(other).discard()
-            progress(f"{partial.target}: {partial.size:,} bytes from {url}")
+            progress(f"{partial.target}: {partial.size:,} bytes from {shown(url)}")
             return url, partial.target
     by_hand = " or ".join(str(path.absolute()) for path in dict.fromkeys(places.values()))
     raise kind(
@@ -99,7 +100,7 @@ def _fetch(url: str, partial: Partial, maximum_bytes: int, progress: Progress, s
 
     def attempt() -> None:
         kept = partial.size if partial.resumable(url) else 0
-        progress(f"downloading {url}" + (f", resuming after {kept:,} bytes" if kept else ""))
+        progress(f"downloading {shown(url)}" + (f", resuming after {kept:,} bytes" if kept else ""))
         transfer(url, partial, maximum_bytes, progress)
 
     try:
@@ -109,7 +110,9 @@ def _fetch(url: str, partial: Partial, maximum_bytes: int, progress: Progress, s
             wait=lambda state: max(interruption(state).asked_seconds, full_jitter(state)),
             stop=tenacity.stop_after_attempt(ATTEMPTS),
             reraise=True,
-            before_sleep=lambda at: progress(f"{url}: {interruption(at)}; asking again in {at.upcoming_sleep:.0f} s"),
+            before_sleep=lambda at: progress(
+                f"{shown(url)}: {interruption(at)}; asking again in {at.upcoming_sleep:.0f} s"
+            ),
             sleep=sleep,
         )(attempt)
     except InterruptedTransferError as error:

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from assets.amazon import synthetic
 from assets.amazon.download import downloads
+from assets.amazon.download.addresses import shown
 from assets.amazon.download.looking import Look, OutOfReachError, changed, look_at_url
 from assets.amazon.download.partial import Progress
 from assets.amazon.download.sources import AmazonSource, LocalSource, Source, SyntheticSource
@@ -83,24 +84,24 @@ def _take_up_or_download(
     places: dict[str, Path], part: Part, maximum_bytes: int | None, progress: Progress, editions: dict[str, Look]
 ) -> RawFile:
     for url, path in places.items():
-        if found := take_up(path, {"url": url}):
+        if found := take_up(path, {"url": shown(url)}):
             edition = editions.get(url, {})
             noted = read_json(_note_path(path)).get("edition")
             if changed(noted or {"bytes": found[0]}, edition):
-                progress(f"{part}: {url} has another edition than {path}")
+                progress(f"{part}: {shown(url)} has another edition than {path}")
                 break
             if edition and not noted:
-                write_note(path, {"url": url}, *found, edition)
-            progress(f"{part}: {path} is there already, from {url}")
-            return RawFile(part=part, path=path, bytes=found[0], sha256=found[1], origin=url, synthetic=False)
+                write_note(path, {"url": shown(url)}, *found, edition)
+            progress(f"{part}: {path} is there already, from {shown(url)}")
+            return RawFile(part=part, path=path, bytes=found[0], sha256=found[1], origin=shown(url), synthetic=False)
     by_hand = next((path for path in places.values() if path.exists() and not _note_path(path).exists()), None)
     if by_hand is not None:
         check_json_lines(by_hand, "It was put there by hand: replace it, or remove it to have it downloaded.")
         return _look(by_hand, part, f"{by_hand} (put there by hand)", maximum_bytes, progress)
     url, path = downloads.download(places, part, progress, maximum_bytes)
     size, sha256 = measure(path)
-    write_note(path, {"url": url}, size, sha256, editions.get(url))
-    return RawFile(part=part, path=path, bytes=size, sha256=sha256, origin=url, synthetic=False)
+    write_note(path, {"url": shown(url)}, size, sha256, editions.get(url))
+    return RawFile(part=part, path=path, bytes=size, sha256=sha256, origin=shown(url), synthetic=False)
 
 
 def _look(

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from assets.amazon.download.addresses import shown
 from assets.amazon.download.sources import AmazonSource, LocalSource, Source, SyntheticSource
 from assets.amazon.download.transfer import HEADERS, CheckedSession, RefusedError
 from models.files import file_digest
@@ -30,7 +31,7 @@ class OutOfReachError(ValueError):
 
 
 def look_at(source: Source, before: Mapping[str, Look]) -> dict[str, Look]:
-    """What each of a source's files looks like, by its path or address; of mirrors, the first that answers.
+    """What each of a source's files looks like, by its path or shown address; of mirrors, the first that answers.
 
     Args:
         source: of a domain.
@@ -71,9 +72,9 @@ def look_at_url(url: str) -> Look:
         with CheckedSession() as session:
             answer = session.head(url, headers=HEADERS, timeout=TIMEOUT_SECONDS, allow_redirects=True)
     except (requests.RequestException, RefusedError) as error:
-        raise OutOfReachError(f"{url}: {error}") from error
+        raise OutOfReachError(shown(f"{url}: {error}")) from error
     if answer.status_code != HTTPStatus.OK:
-        raise OutOfReachError(f"{url} answers {answer.status_code} {answer.reason} to a HEAD request")
+        raise OutOfReachError(f"{shown(url)} answers {answer.status_code} {answer.reason} to a HEAD request")
     length = answer.headers.get("Content-Length", "")
     told = {
         "etag": answer.headers.get("ETag"),
@@ -102,7 +103,7 @@ def _first_that_answers(mirrors: list[str]) -> tuple[str, Look]:
     reasons = []
     for url in mirrors:
         try:
-            return url, look_at_url(url)
+            return shown(url), look_at_url(url)
         except OutOfReachError as error:
             reasons.append(str(error))
     raise OutOfReachError("; ".join(reasons))

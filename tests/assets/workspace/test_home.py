@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from assets.registry.store import model_name
 from assets.workspace import home
 
 ROOT = Path(__file__).parents[3]
@@ -35,6 +38,68 @@ def test_everything_lies_below_the_home(empty_home):
     assert home.tables_directory() == empty_home / "tables"
     assert home.records_directory() == empty_home / "records"
     assert home.mlflow_uri() == f"sqlite:///{empty_home}/mlflow.db"
+
+
+NAMES = (
+    st.text() | st.text(st.sampled_from("a./\\~\0\n:"), min_size=1) | st.sampled_from(["..", "../x", "/etc", "a/../.."])
+)
+ONE_NAME = (
+    home.raw_directory,
+    home.studies_directory,
+    home.report_directory,
+    home.promotions_log,
+    home.data_docs_directory,
+    home.recommendations_directory,
+)
+TWO_NAMES = (
+    home.checkpoint_directory,
+    home.training_directory,
+    home.results_directory,
+    home.recommending_directory,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NAMES, NAMES)
+def test_no_name_leads_out_of_the_home(empty_home, domain, identity):
+    """A path has as many steps below the home as names were put in, and resolves to a place below it."""
+    calls = [(make, (domain,)) for make in ONE_NAME] + [(make, (domain, identity)) for make in TWO_NAMES]
+    for make, given_names in calls:
+        try:
+            path = make(*given_names)
+        except ValueError:
+            assert not all(name.isascii() and name.replace("_", "a").isalnum() for name in given_names)
+            continue
+        assert Path(os.path.normpath(path)) == path
+        assert len(path.relative_to(empty_home).parts) == 1 + len(given_names)
+        assert not path.name.startswith(".")
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc/x", "", ".hidden", "a/b", "a\0b", "a\n", "é", "x" * 300])
+def test_neither_a_lock_nor_a_model_has_such_a_name(empty_home, name):
+    with pytest.raises(ValueError, match="use letters, digits"), home.domain_lock(name):
+        pytest.fail("it was locked")
+    for given_names in ((name, "student"), ("cloth", name)):
+        with pytest.raises(ValueError, match="use letters, digits"):
+            model_name(*given_names)
+    assert set(empty_home.parent.rglob("*")) == {empty_home, empty_home / "locks"}
+
+
+@pytest.mark.parametrize(
+    ("given_uri", "uri", "user", "password"),
+    [
+        ("http://ann:p%40ss@127.0.0.1:5999/", "http://127.0.0.1:5999/", "ann", "p@ss"),
+        ("https://ann@host", "https://host", "ann", ""),
+        ("postgresql+psycopg2://ann:pass@host/runs", "postgresql+psycopg2://ann:pass@host/runs", None, None),
+    ],
+)
+def test_the_user_of_a_tracking_server_is_kept_apart(empty_home, monkeypatch, given_uri, uri, user, password):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given_uri)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    assert home.mlflow_uri() == uri
+    assert (os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")) == (user, password)
 
 
 def test_a_tracking_server_replaces_the_sqlite_file(empty_home, monkeypatch):
