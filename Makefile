@@ -21,6 +21,7 @@ ONLY ?=
 KILLS ?= 30
 DAGSTER_PORT ?= 3000
 MLFLOW_PORT ?= 5000
+PORT ?= 8000
 
 # Several files are separated by colons, as in PATH.
 SPACE := $(subst ,, )
@@ -40,7 +41,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies recommend promote rollback history synth ui prune test bench soak mutants check audit clean
+.PHONY: help setup demo run studies recommend promote rollback history serve synth ui prune test bench soak mutants check audit clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,10 @@ rollback: $(READY)  ## make the version before the champion again: DOMAIN=… RE
 
 history: $(READY)  ## who became the champion, when and why: DOMAIN=…
 	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)'
+
+# Some shells set HOST themselves: only the command line's counts, so that nothing is served to a network unasked.
+serve: $(READY)  ## the champion over HTTP until Ctrl-C: DOMAIN=… [PORT=8000] [HOST=127.0.0.1]
+	@$(BIN)/python -m orchestration serve --domain '$(DOMAIN)' --port '$(PORT)' --host '$(if $(filter command,$(origin HOST)),$(HOST),127.0.0.1)'
 
 synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=folder [SEED=…]
 	@$(BIN)/python -m orchestration synth --users '$(USERS)' --items '$(ITEMS)' --seed '$(SEED)' --out '$(OUT)'

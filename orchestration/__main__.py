@@ -1,4 +1,4 @@
-"""`python -m orchestration run|studies|recommend|promote|rollback|history|ui|prune|synth`: what make targets call."""
+"""`python -m orchestration run|studies|recommend|promote|rollback|history|serve|ui|prune|synth`: what make calls."""
 
 import argparse
 import os
@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         job.add_argument("--profile", required=True, help="a profile's name, or the path of a YAML file")
         job.add_argument("--as-of", help="a day, 2018-09-26: what came later is left out")
         job.set_defaults(command=_run, job="chain" if name == "run" else "studies")
+    _add_serve(commands)
     recommend = commands.add_parser("recommend", help="the champion's best items for every user of a domain")
     recommend.add_argument("--domain", required=True, help="a domain's name")
     recommend.set_defaults(command=_recommend)
@@ -71,6 +72,14 @@ def _add_review(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         command.add_argument("--domain", required=True, help="a domain's name")
 
 
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser("serve", help="answer requests with a domain's champion until Ctrl-C")
+    serve.add_argument("--domain", required=True, help="a domain's name")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1: this machine alone)")
+    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
+    serve.set_defaults(command=_serve)
+
+
 def _run(options: argparse.Namespace) -> int:
     from orchestration.run import run_job
 
@@ -108,6 +117,15 @@ def _history(options: argparse.Namespace) -> int:
     from orchestration.review import history
 
     return history(options.domain)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from orchestration.serving import prepare_process
+
+    prepare_process()
+    from orchestration.serving.server import serve
+
+    return serve(options.domain, options.host, options.port)
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dagster import DagsterInstance
+
 from assets.workspace import home
-from orchestration.run import CODE_LOCATION, use_dagster_home
+from orchestration.run import CODE_LOCATION, open_pool, use_dagster_home
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
@@ -25,6 +27,8 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
     """
     home.prepare_home()
     use_dagster_home()
+    with DagsterInstance.get() as instance:
+        open_pool(instance)
     for port, name in ((dagster_port, "DAGSTER_PORT"), (mlflow_port, "MLFLOW_PORT")):
         _require_free(port, name)
     os.environ.setdefault("SLMREC_DAGSTER_URL", f"http://{HOST}:{dagster_port}")

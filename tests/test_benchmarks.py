@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from tests.benchmarks import (
     narrow_student,
     plain_path,
     ranking,
+    serving,
     shared_prompt,
 )
 from tests.benchmarks.harness import Measurement, interleaved, memory_raised_by, one_thread
@@ -319,6 +321,20 @@ def test_sampled_metrics_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ranking, "expected", lambda *_: {"hr_at_10": np.full(60, 0.9)})
     with pytest.raises(ValueError, match=r"Drawing gives HR@10 0\.\d{4}, the closed form 0\.9000"):
         ranking.measure_sampled_metrics(TINY_RANKING, repeats=1)
+
+
+def test_a_request_over_http_at_a_tiny_size() -> None:
+    """The second refuses to time two answers that differ, so it is also a test that they don't."""
+    assert Record.of("serving", serving.measure_request(TINY_PATHS, requests=2)).reference_value == 5
+    assert Record.of("serving_in_process", serving.measure_against_in_process(TINY_PATHS, requests=2)).target is None
+
+
+def test_load_is_counted_over_all_clients() -> None:
+    pauses = [Event(), Event()]
+    asks = [lambda: pauses[0].wait(0.001), lambda: pauses[1].wait(0.004)]
+    p50, p99, rate = serving.under_load(asks, seconds=0.2)
+    assert 1 <= p50 <= p99
+    assert 0 < rate <= 1250
 
 
 def test_drawing_as_released_finds_places_among_new_and_unseen_items() -> None:

@@ -5,7 +5,9 @@ libraries from phoning home. Not here: what the files hold (`io_managers.py`, `c
 `evaluations.py`), which of it is kept (`retention.py`), or the Dagster resource around it (`resources.py`).
 """
 
+import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -24,6 +26,10 @@ TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 MINIMUM_FREE_BYTES = 1 << 30
 """What the sample domain's chain writes, with room to spare (ours)."""
 
+SECONDS_BETWEEN_TRIES = 1.0
+_TRAINING = "any-training"
+"""No domain's name: those have no hyphen."""
+
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 TELEMETRY_OFF = {
@@ -35,7 +41,11 @@ TELEMETRY_OFF = {
 }
 
 DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
-"""Dagster's settings, copied to where there are none."""
+"""Dagster's settings, copied to where there are none, or those of an earlier version that nobody has edited."""
+FORMER_DAGSTER_YAML = frozenset({"6f6533ab6edb84a32cbb714660f8c46d11263dc5eedce4838ac89c96a8efc2d2"})
+"""SHA-256 of what earlier versions copied."""
+
+logger = logging.getLogger("slmrec.home")
 
 
 def disable_telemetry() -> None:
@@ -112,6 +122,16 @@ def promotions_log(domain: str) -> Path:
     return _below("promotions", f"{domain}.jsonl")
 
 
+def failures_directory() -> Path:
+    """A page of each failed run: `<domain>-<run>.md`."""
+    return home() / "failures"
+
+
+def serving_directory() -> Path:
+    """What `make serve` writes: a folder a domain with its request logs, and the key of their hashes."""
+    return home() / "serving"
+
+
 def data_docs_directory(domain: str) -> Path:
     """What the checks found in a domain's data, as pages and as JSON."""
     return _below("data_docs", domain)
@@ -158,7 +178,7 @@ def locks_directory() -> Path:
 
 
 def prepare_home() -> Path:
-    """Make the home's folders, and Dagster's settings where there are none yet.
+    """Make the home's folders, and Dagster's settings where there are none yet, or only our own earlier ones.
 
     Returns:
         The home.
@@ -179,7 +199,7 @@ def prepare_home() -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
         settings = dagster_home() / "dagster.yaml"
-        if not settings.exists():
+        if not settings.exists() or hashlib.sha256(settings.read_bytes()).hexdigest() in FORMER_DAGSTER_YAML:
             write_file(settings, DAGSTER_YAML.read_bytes())
     except OSError as error:
         raise ValueError(
@@ -209,17 +229,58 @@ def domain_lock(domain: str, run_id: str | None = None) -> Iterator[None]:
         run_id: named to those who are refused meanwhile.
 
     Raises:
-        ValueError: at once, if another run holds the domain.
+        ValueError: if another run holds the domain.
     """
-    locks_directory().mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_below("locks", f"{domain}.lock"), timeout=0)
-    holder = _below("locks", f"{domain}.json")
+    lock, holder = _lock(domain)
     try:
-        lock.acquire()
+        lock.acquire(timeout=0.5)  # `is_held` has it for a moment
     except Timeout:
         raise ValueError(
             f"Domain {domain!r} is being worked on by {_read_holder(holder)}: wait until that has ended, or stop it."
         ) from None
+    with _signed(lock, holder, run_id):
+        yield
+
+
+def is_held(domain: str) -> bool:
+    """Whether a living process holds the domain; it is held for a moment to find out."""
+    lock, _ = _lock(domain)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+@contextmanager
+def training_lock(run_id: str | None = None) -> Iterator[None]:
+    """Train alone: whoever comes second waits until the first has ended, however it ends, and says so in the log.
+
+    Dagster's pool keeps runs in the queue meanwhile; this one holds for those of the command line too.
+
+    Args:
+        run_id: named to those who wait.
+    """
+    lock, holder = _lock(_TRAINING)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("another training is going on, by %s: this one waits for its end", _read_holder(holder))
+        lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
+    with _signed(lock, holder, run_id):
+        yield
+
+
+def _lock(name: str) -> tuple[FileLock, Path]:
+    """A lock that isn't taken yet, and the note of who holds it."""
+    locks_directory().mkdir(parents=True, exist_ok=True)
+    return FileLock(_below("locks", f"{name}.lock")), _below("locks", f"{name}.json")
+
+
+@contextmanager
+def _signed(lock: FileLock, holder: Path, run_id: str | None) -> Iterator[None]:
+    """Note who holds a lock that was acquired, and release it in the end."""
     try:
         write_file(holder, json.dumps({"pid": os.getpid(), "run": run_id}).encode())
         yield

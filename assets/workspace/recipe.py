@@ -129,7 +129,7 @@ class Recipe:
         made = found is None
         state = home.training_directory(domain, provenance.identity)
         if found is None:
-            with staged_directory(directory) as staged:
+            with home.training_lock(provenance.dagster_run), staged_directory(directory) as staged:
                 with measured() as meter:
                     fitted = self.follow(staged, callbacks, state)
                 record = self._record(fitted, meter.cost, provenance.profile or "")

@@ -79,9 +79,9 @@ class Audience:
 
     def version(self) -> str:
         """16 hexadecimal digits that stand for these users, items and histories."""
-        digest = hashlib.sha256()
-        for ids in (self.user_ids.to_list(), self.item_ids):
-            digest.update("\0".join([str(len(ids)), *ids, ""]).encode())
+        digest = hashlib.sha256(f"{len(self.user_ids)} {len(self.item_ids)}".encode())
+        for ids in (*self.user_ids.to_frame().iter_slices(USERS_A_PART), pl.DataFrame({"": self.item_ids})):
+            digest.update("\0".join([*ids.to_series(), ""]).encode())
         for array in (self.histories.offsets, self.histories.values):
             digest.update(np.ascontiguousarray(array, dtype="<i8").data)
         return digest.hexdigest()[:16]
@@ -173,33 +173,51 @@ def obtain_recommendations(
         if found and found.identity == identity:
             tell(f"{', '.join(damaged)} is not the file that was written: the lists are made again.")
         _remove_all_but(working)
-        known = _known(audience, source.item_ids)
-        _write_parts(working, source, audience.user_ids, known, k, tell)
-        facts = {"domain": domain, "identity": identity, "model": source.version, "data": data, "k": k}
-        found = _publish(working, source, audience, known, facts)
+        counts = _write_parts(working, source, audience, k, tell)
+        facts = {"domain": domain, "identity": identity, "model": source.version, "data": data, "k": k, **counts}
+        found = _publish(working, source, facts)
     _remove_all_but(working)
     shutil.rmtree(working, ignore_errors=True)
     return found
 
 
 def _write_parts(
-    working: Path, source: Source, user_ids: pl.Series, known: Sequences, k: int, tell: Callable[[str], None]
-) -> None:
-    """The lists of each range of users, in a file of its own that is there or not; those that are there stay."""
-    users, start, said, done = len(known), time.monotonic(), -np.inf, 0
+    working: Path, source: Source, audience: Audience, k: int, tell: Callable[[str], None]
+) -> dict[str, int]:
+    """The lists of each range of users, in a file of its own that is there or not; those that are there stay.
+
+    Returns:
+        the counts of `Recommendations` that are of all parts.
+    """
+    numbers = {raw: number for number, raw in enumerate(source.item_ids, start=1)}
+    vocabulary = np.array([0, *(numbers.get(raw, 0) for raw in audience.item_ids)], dtype=np.int64)
+    users, start, said, done = len(audience.user_ids), time.monotonic(), -np.inf, 0
+    by_popularity, ignored = 0, 0
+    if finished := len(list(working.glob("part-*.parquet"))):
+        tell(f"An earlier run has left {finished} of {-(-users // USERS_A_PART)} parts: they are used.")
     for first in range(0, users, USERS_A_PART):
         last = min(first + USERS_A_PART, users)
+        histories = audience.histories.take(np.arange(first, last))
+        known = _known(histories, vocabulary)
+        by_popularity += int((known.lengths == 0).sum())
+        ignored += len(histories.values) - len(known.values)
         path = _part(working, first)
         if _readable(path):
             continue
-        histories = known.take(np.arange(first, last))
-        write_file(path, _parquet(lists(source, user_ids[first:last], histories, k)))
+        write_file(path, _parquet(lists(source, audience.user_ids[first:last], known, k)))
         done += last - first
         seconds = time.monotonic() - start
         if seconds - said >= SECONDS_BETWEEN_LINES or last == users:
             said = seconds
             left = f", about {(users - last) * seconds / done:.0f} s to go" if last < users else ""
             tell(f"{last:,} of {users:,} users, {done / max(seconds, 1e-3):,.0f} a second{left}")
+    return {
+        "users": users,
+        "by_popularity": by_popularity,
+        "interactions": len(audience.histories.values),
+        "ignored": ignored,
+        "unknown_items": int((vocabulary[1:] == 0).sum()),
+    }
 
 
 def lists(source: Source, user_ids: pl.Series, histories: Sequences, k: int) -> pl.DataFrame:
@@ -246,25 +264,18 @@ def item_vectors(source: Source) -> pl.DataFrame | None:
     return frame if bias_W is None else frame.with_columns(bias=bias_W.detach().float().cpu()[1:].numpy())
 
 
-def _publish(
-    working: Path, source: Source, audience: Audience, known: Sequences, facts: dict[str, Any]
-) -> Recommendations:
+def _publish(working: Path, source: Source, facts: dict[str, Any]) -> Recommendations:
     """Let lists, vectors and facts take the place of the ones before, all at once."""
-    users, vectors = len(known), item_vectors(source)
+    vectors = item_vectors(source)
     with staged_directory(home.recommendations_directory(facts["domain"])) as staged:
         (staged / LISTS).mkdir()
-        for first in range(0, users, USERS_A_PART):
+        for first in range(0, facts["users"], USERS_A_PART):
             shutil.copyfile(_part(working, first), staged / LISTS / _part(working, first).name)
         if vectors is not None:
             (staged / ITEMS).write_bytes(_parquet(vectors))
         made = Recommendations(
             **facts,
-            users=users,
-            by_popularity=int((known.lengths == 0).sum()),
             rows=sum(_height(path) for path in (staged / LISTS).iterdir()),
-            interactions=len(audience.histories.values),
-            ignored=len(audience.histories.values) - len(known.values),
-            unknown_items=len(set(audience.item_ids) - set(source.item_ids)),
             vectors=vectors is not None,
             made=dt.datetime.now(dt.UTC),
             sha256={str(path.relative_to(staged)): file_digest(path) for path in sorted(staged.rglob("*.parquet"))},
@@ -273,13 +284,11 @@ def _publish(
     return made
 
 
-def _known(audience: Audience, item_ids: list[str]) -> Sequences:
-    """The histories in the numbers of the catalogue `item_ids`, without the items that are not in it."""
-    numbers = {raw: number for number, raw in enumerate(item_ids, start=1)}
-    vocabulary = np.array([0, *(numbers.get(raw, 0) for raw in audience.item_ids)], dtype=np.int64)
-    items = vocabulary[audience.histories.values]
+def _known(histories: Sequences, vocabulary: np.ndarray) -> Sequences:
+    """The histories in the numbers of the vocabulary, without the items that it doesn't know (0)."""
+    items = vocabulary[histories.values]
     kept_before = np.concatenate([[0], np.cumsum(items > 0)])
-    return Sequences(items[items > 0], kept_before[audience.histories.offsets])
+    return Sequences(items[items > 0], kept_before[histories.offsets])
 
 
 def _part(working: Path, first: int) -> Path:

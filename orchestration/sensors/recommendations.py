@@ -35,10 +35,17 @@ def recommendations_sensor(domains: Sequence[str]) -> SensorDefinition:
     )
     def look() -> SensorResult:
         home.prepare_home()
-        wanted = [request for domain in domains if (request := _request(domain))]
-        return SensorResult(
-            run_requests=wanted, skip_reason=None if wanted else "Every champion's recommendations are there."
-        )
+        wanted, refused = [], []
+        for domain in domains:
+            try:
+                wanted.append(_request(domain))
+            except ValueError as error:  # the other domains are asked for first
+                refused.append(str(error))
+        requests = [request for request in wanted if request]
+        if refused and not requests:
+            raise ValueError(" ".join(refused))
+        skip = None if requests else "Every champion's recommendations are there."
+        return SensorResult(run_requests=requests, skip_reason=skip)
 
     return look
 

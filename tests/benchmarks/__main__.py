@@ -18,6 +18,7 @@ from tests.benchmarks import (
     inference,
     narrow_student,
     ranking,
+    serving,
     shared_prompt,
 )
 from tests.benchmarks.harness import Measurement
@@ -48,6 +49,9 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "depth_inference": depth.measure_inference,
     "first_layers_memory": first_layers.measure_memory,
     "full_ranking": ranking.measure_full_ranking,
+    "serving": serving.measure_request,
+    "serving_in_process": serving.measure_against_in_process,
+    "serving_32_layers": serving.measure_against_deep,
     "sampled_metrics": ranking.measure_sampled_metrics,
 }
 

@@ -29,7 +29,7 @@ def test_every_user_gets_what_the_served_champion_answers(place: Workplace) -> N
     assert refused.returncode == 1
     assert "slmrec: Domain 'tiny' has no champion" in refused.stderr
     assert "make promote DOMAIN=tiny REASON=…" in refused.stderr
-    promoted = place.run("promote", "--domain", "tiny", "--reason", "it is good")
+    promoted = place.run("promote", "--domain", "tiny", "--reason", "it is good", "--by", "ada")
     assert promoted.returncode == 0, promoted.stderr
     done = place.run("recommend", "--domain", "tiny")
     assert done.returncode == 0, done.stderr

@@ -134,6 +134,19 @@ def test_a_version_that_comes_back_after_a_rollback_is_asked_for_again(look: Loo
     assert len(set(keys)) == 4
 
 
+def test_a_domain_of_which_nobody_can_say_who_the_champion_is_keeps_no_other_from_its_lists(look: Look) -> None:
+    client = connect(home.mlflow_uri())
+    client.create_registered_model("slmrec-beauty-narrow_student")
+    client.create_model_version("slmrec-beauty-narrow_student", source="file:///nowhere")
+    set_alias(RegisteredVersion(name="slmrec-beauty-narrow_student", version="1"), "champion")
+    promote("beauty", "1")
+    promote("games", "1")
+    assert [one.partition_key for one in look()] == ["games"]
+    have_lists("games", "1")
+    with pytest.raises(Exception, match="beauty can have one champion"):
+        look()
+
+
 def test_it_asks_for_the_recommendations_alone_and_is_off_until_it_is_switched_on(look: Look) -> None:
     assert look.sensor.job_name == "recommendations"
     assert look.sensor.default_status is DefaultSensorStatus.STOPPED

@@ -26,6 +26,10 @@ GAIN_BYTES = 1 << 20
 """An attempt that brings this much more than any before it starts the count anew."""
 
 
+class MirrorsAwayError(ValueError):
+    """No mirror gave the file, and one of them was only interrupted: the same request may succeed later."""
+
+
 def download(
     places: Mapping[str, Path],
     part: Part,
@@ -50,10 +54,10 @@ def download(
         The address that gave the file, and its path.
 
     Raises:
-        ValueError: no mirror gave it: names each one's reason and where to put the file by hand. Or the disk is full
-            or can't be written.
+        ValueError: no mirror gave it: names each one's reason and where to put the file by hand; MirrorsAwayError if it
+            may be given later. Or the disk is full or can't be written.
     """
-    reasons = []
+    reasons, kind = [], ValueError
     for url in sorted(places, key=lambda url: not Partial(places[url]).resumable(url)):
         partial = Partial(places[url])
         try:
@@ -62,6 +66,7 @@ def download(
         except RefusedError as error:
             reasons.append(f"{shown(url)}: {error}")
             progress(f"not from {reasons[-1]}")
+            kind = MirrorsAwayError if isinstance(error.__cause__, InterruptedTransferError) else kind
         else:
             partial.finish()
             for other in set(places.values()) - {partial.target}:
@@ -69,7 +74,7 @@ def download(
             progress(f"{partial.target}: {partial.size:,} bytes from {shown(url)}")
             return url, partial.target
     by_hand = " or ".join(str(path.absolute()) for path in dict.fromkeys(places.values()))
-    raise ValueError(
+    raise kind(
         "No mirror gave the file:\n  "
         + "\n  ".join(reasons)
         + "\nTry again later (what arrived is kept), add a mirror to the domain's source, or fetch the file by other "

@@ -54,7 +54,7 @@ def transfer(url: str, partial: Partial, maximum_bytes: int, progress: Progress)
         headers |= {"Range": f"bytes={partial.size}-", "If-Range": kept.validator or ""}
     try:
         with (
-            _CheckedSession() as session,
+            CheckedSession() as session,
             session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response,
         ):
             if response.status_code in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
@@ -167,10 +167,11 @@ def _validator(response: requests.Response) -> str | None:
     return etag if etag.startswith('"') else response.headers.get("Last-Modified")
 
 
-class _CheckedSession(requests.Session):
+class CheckedSession(requests.Session):
     """Follows redirects to addresses that `check_url` allows, and says before asking where it won't."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """As the base class has it; RefusedError for an address that `check_url` doesn't allow."""
         target = super().get_redirect_target(resp)
         if target is not None:
             try:

@@ -1,7 +1,10 @@
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +121,7 @@ def test_telemetry_is_off_unless_the_user_has_spoken(monkeypatch):
 
 def test_dagster_accepts_the_settings_that_are_written(empty_home):
     from dagster import DagsterInstance
+    from dagster._core.instance.config import PoolGranularity
 
     home.prepare_home()
     with DagsterInstance.from_config(str(home.dagster_home())) as instance:
@@ -125,7 +129,10 @@ def test_dagster_accepts_the_settings_that_are_written(empty_home):
         assert instance.managed_python_loggers == ["slmrec"]
         assert instance.root_directory == str(empty_home / "dagster")
         (limit,) = instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
+        pools = instance.get_concurrency_config().pool_config
+        assert instance.run_monitoring_enabled
     assert limit == {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+    assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 1)
 
 
 def test_preparing_again_keeps_the_users_settings(empty_home):
@@ -134,6 +141,48 @@ def test_preparing_again_keeps_the_users_settings(empty_home):
     settings.write_text("telemetry: {enabled: false}\n")
     home.prepare_home()
     assert settings.read_text() == "telemetry: {enabled: false}\n"
+
+
+def test_settings_of_an_earlier_version_are_replaced_unless_they_were_edited(empty_home, monkeypatch):
+    home.prepare_home()
+    settings, former = home.dagster_home() / "dagster.yaml", b"telemetry: {enabled: false}\n"
+    monkeypatch.setattr(home, "FORMER_DAGSTER_YAML", {hashlib.sha256(former).hexdigest()})
+    settings.write_bytes(former + b"# mine\n")
+    home.prepare_home()
+    assert settings.read_bytes() == former + b"# mine\n"
+    settings.write_bytes(former)
+    home.prepare_home()
+    assert settings.read_bytes() == home.DAGSTER_YAML.read_bytes()
+
+
+def test_the_present_settings_are_no_former_ones():
+    """Whoever changes them adds the digest of those before."""
+    assert hashlib.sha256(home.DAGSTER_YAML.read_bytes()).hexdigest() not in home.FORMER_DAGSTER_YAML
+
+
+def test_a_training_waits_for_the_one_before_and_says_so(empty_home, caplog):
+    hold = (
+        "import time\nfrom assets.workspace import home\nwith home.training_lock('run-1'):\n"
+        "    print('held', flush=True)\n    input()\n    print(time.time_ns(), flush=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    caplog.set_level("INFO", logger="slmrec.home")
+    release = threading.Timer(1.0, lambda: process.stdin.write(b"\n") and process.stdin.flush())
+    release.start()
+    with home.training_lock("run-2"):
+        begun = time.time_ns()
+    ended = int(process.communicate()[0])
+    assert begun > ended
+    assert f"by process {process.pid} (Dagster run run-1): this one waits" in caplog.text
+
+
+def test_whether_a_domain_is_held_is_seen_without_holding_it(empty_home):
+    assert not home.is_held("cloth")
+    with home.domain_lock("cloth"):
+        assert home.is_held("cloth")
+        assert not home.is_held("movie")
+    assert not home.is_held("cloth")
 
 
 def test_a_home_that_cannot_be_made_is_named(empty_home):

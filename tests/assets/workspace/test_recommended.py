@@ -125,8 +125,9 @@ def test_a_run_that_is_killed_half_way_leaves_its_finished_users_to_the_next(
     assert read_recommendations(DOMAIN) is None
     parts = list((empty_home / "recommending" / DOMAIN).glob("*/part-*.parquet"))
     assert len(parts) == 3
-    resumed = source()
-    made = obtain(resumed)
+    resumed, told = source(), list[str]()
+    made = obtain_recommendations(DOMAIN, resumed, audience(), K, told.append)
+    assert told[0] == "An earlier run has left 3 of 7 parts: they are used."
     table = made.table().collect()
     assert asked(resumed) == USERS - 3 * PART
     assert not list((empty_home / "recommending" / DOMAIN).iterdir())
