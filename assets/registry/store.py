@@ -7,6 +7,7 @@ run (`runs.py`).
 import functools
 import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
@@ -41,9 +42,9 @@ def dagster_run_url(run_id: str) -> str:
 
 
 def ui_url() -> str:
-    """Where a browser finds MLflow: the tracking server, or the UI that `make ui` starts beside a store."""
+    """Where a browser finds MLflow: as said, else the tracking server, else the UI that `make ui` starts."""
     uri = home.mlflow_uri()
-    return uri.rstrip("/") if uri.startswith("http") else _base(MLFLOW_URL_VARIABLE, MLFLOW_URL)
+    return _base(MLFLOW_URL_VARIABLE, uri if uri.startswith("http") else MLFLOW_URL)
 
 
 def model_url(version: RegisteredVersion) -> str:
@@ -66,6 +67,8 @@ def connect(uri: str) -> "MlflowClient":
     """
     if uri.startswith("http"):
         _require_answer(uri)
+    elif not uri.startswith("sqlite"):
+        _require_database(uri)
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -78,7 +81,7 @@ def connect(uri: str) -> "MlflowClient":
             client.search_registered_models(max_results=1)
     except MlflowException as error:
         raise ValueError(
-            f"MLflow at {uri} can't be used: {error.message}. Mend that, or let "
+            f"MLflow at {_shown(uri)} can't be used: {error.message}. Mend that, or let "
             f"{home.TRACKING_VARIABLE} name another server or store; unset, it is a file in the home."
         ) from error
     return client
@@ -92,9 +95,34 @@ def _require_answer(uri: str) -> None:
         logger.info("MLflow at %s answers %s to a health check.", uri, refusal.code)
     except OSError as error:
         raise ValueError(
-            f"MLflow at {uri} doesn't answer ({error}): start that server, or unset {home.TRACKING_VARIABLE} "
+            f"MLflow at {_shown(uri)} doesn't answer ({error}): start that server, or unset {home.TRACKING_VARIABLE} "
             "to keep runs in a file in the home."
         ) from error
+
+
+def _require_database(uri: str) -> None:
+    """One attempt: MLflow would go on trying for two minutes, and say so only in its log."""
+    import sqlalchemy
+
+    patience = {"connect_timeout": 10} if uri.startswith("postgresql") else {}
+    try:
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=patience)
+        engine.connect().close()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        said = str(getattr(error, "orig", None) or error).strip()
+        raise ValueError(
+            f"MLflow's database at {_shown(uri)} can't be reached ({said}): start it, mend {home.TRACKING_VARIABLE} "
+            "(postgresql+psycopg2://user:password@host/database), or unset it to keep runs in a file in the home. "
+            "Its driver comes with the extra `scale` of this project."
+        ) from error
+
+
+def _shown(uri: str) -> str:
+    """The address without its password."""
+    return _PASSWORD.sub(r"\1***@", uri)
+
+
+_PASSWORD = re.compile(r"(//[^/@:]*:)[^/]*@")
 
 
 def ensure_experiment(client: "MlflowClient", domain: str) -> str:
@@ -105,7 +133,7 @@ def ensure_experiment(client: "MlflowClient", domain: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         served = home.mlflow_uri().startswith("http")
-        location = None if served else (home.mlflow_artifacts() / domain).as_uri()
+        location = None if served else f"{home.mlflow_artifact_root()}/{domain}"
         try:
             return client.create_experiment(name, artifact_location=location)
         except MlflowException as error:
