@@ -18,8 +18,10 @@ VERSION ?=
 FORCE ?=
 RECOMMENDER ?=
 ONLY ?=
+KILLS ?= 30
 DAGSTER_PORT ?= 3000
 MLFLOW_PORT ?= 5000
+PORT ?= 8000
 
 # Several files are separated by colons, as in PATH.
 SPACE := $(subst ,, )
@@ -41,10 +43,10 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies promote rollback history synth ui prune test integration bench mutants check clean
+.PHONY: help setup demo run studies recommend promote rollback history serve synth ui prune test integration bench soak mutants check audit clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## create .venv with everything pinned: about 3 minutes and 2.4 GB
 $(READY): pyproject.toml constraints.txt
@@ -63,6 +65,9 @@ run: $(READY)  ## the whole chain: DOMAIN=… PROFILE=… [AS_OF=day] [DOMAINS=o
 studies: $(READY)  ## the studies of a domain that `make run` has been through, with the same settings
 	@$(BIN)/python -m orchestration studies --domain '$(DOMAIN)' --profile '$(PROFILE)' $(if $(AS_OF),--as-of '$(AS_OF)')
 
+recommend: $(READY)  ## the champion's best items for every user, to Parquet: DOMAIN=…
+	@$(BIN)/python -m orchestration recommend --domain '$(DOMAIN)'
+
 # The shell reads REASON and BY from the environment, so that any character may stand in them.
 export REASON ?=
 export BY ?= $(USER)
@@ -76,13 +81,17 @@ rollback: $(READY)  ## make the version before the champion again: DOMAIN=… RE
 history: $(READY)  ## who became the champion, when and why: DOMAIN=…
 	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)'
 
+# Some shells set HOST themselves: only the command line's counts, so that nothing is served to a network unasked.
+serve: $(READY)  ## the champion over HTTP until Ctrl-C: DOMAIN=… [PORT=8000] [HOST=127.0.0.1]
+	@$(BIN)/python -m orchestration serve --domain '$(DOMAIN)' --port '$(PORT)' --host '$(if $(filter command,$(origin HOST)),$(HOST),127.0.0.1)'
+
 synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=folder [SEED=…]
 	@$(BIN)/python -m orchestration synth --users '$(USERS)' --items '$(ITEMS)' --seed '$(SEED)' --out '$(OUT)'
 
 ui: $(READY)  ## Dagster and MLflow until Ctrl-C: [DOMAINS=own.yaml] [PROFILES=own.yaml]
 	@$(BIN)/python -m orchestration ui --dagster-port '$(DAGSTER_PORT)' --mlflow-port '$(MLFLOW_PORT)'
 
-prune: $(READY)  ## remove checkpoints and evaluations out of use: [KEEP=3] a name [DAYS=30] [DRY=1 only lists]
+prune: $(READY)  ## remove checkpoints, evaluations, versions out of use: [KEEP=3] a name [DAYS=30] [DRY=1 only lists]
 	@$(BIN)/python -m orchestration prune --keep '$(KEEP)' --days '$(DAYS)' $(if $(DRY),--dry)
 
 test: $(READY)  ## all tests
@@ -95,6 +104,9 @@ integration: $(READY)  ## the sample's chain and studies on a real PostgreSQL an
 bench: $(READY)  ## the benchmarks, or ONLY=name
 	@GOMP_SPINCOUNT=5000 $(BIN)/python -m tests.benchmarks $(ONLY)
 
+soak: $(READY)  ## kill the chain at random moments and look for what is lost: [KILLS=30] [SEED=0], a quarter of an hour
+	@$(BIN)/python -m tests.soak --kills '$(KILLS)' --seed '$(SEED)'
+
 mutants: $(READY)  ## plant mistakes and name those that no test notices: hours, or ONLY=named
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
 	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only '$(ONLY)')
@@ -105,6 +117,9 @@ check: $(READY)  ## linter, formatter, types, import direction, Dagster definiti
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	VIRTUAL_ENV='$(CURDIR)/.venv' $(BIN)/dg check defs
+
+audit: $(READY)  ## known vulnerabilities of the pinned packages, by pip-audit; AUDIT=required fails without an answer
+	@$(BIN)/python .ci/audit.py
 
 clean:  ## remove .venv and caches; data, models and results under .slmrec stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

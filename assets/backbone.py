@@ -5,12 +5,12 @@ from dagster import AssetExecutionContext, asset
 from assets.amazon.dataset import Dataset
 from assets.amazon.reading.raw_files import RawFile
 from assets.data import ItemTexts
-from assets.registry.trainings import Trainings
+from assets.registry.trainings import TRAINING_POOL, Trainings
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.presentation import OWNERS
 
 
-@asset(group_name="backbone", kinds={"huggingface"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name="backbone", kinds={"huggingface"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def language_backbone(
     context: AssetExecutionContext,
     trainings: Trainings,

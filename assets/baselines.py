@@ -6,7 +6,7 @@ A new one needs nothing here: its file declares name, settings, fit and what it 
 from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, asset
 
 from assets.amazon.dataset import Dataset
-from assets.registry.trainings import Trainings
+from assets.registry.trainings import TRAINING_POOL, Trainings
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.presentation import OWNERS
 from models.baselines import declared
@@ -23,6 +23,7 @@ def baseline(declaration: Declaration) -> AssetsDefinition:
         kinds={"pytorch"},
         owners=OWNERS,
         io_manager_key="records",
+        pool=TRAINING_POOL,
         ins={name: AssetIn(dagster_type=Checkpoint) for name in declaration.upstream},
     )
     def trained(

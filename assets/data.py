@@ -5,10 +5,11 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import polars as pl
-from dagster import AssetCheckResult, AssetExecutionContext, MetadataValue, Output, asset
+from dagster import AssetCheckResult, AssetExecutionContext, MetadataValue, Output, RetryRequested, asset
 from pydantic import BaseModel, ConfigDict
 
 from assets.amazon.dataset import Dataset
+from assets.amazon.download.downloads import MirrorsAwayError
 from assets.amazon.download.fetching import fetch
 from assets.amazon.interactions import Interactions, build_interactions
 from assets.amazon.reading.metadata import read_metadata
@@ -24,10 +25,13 @@ from assets.amazon.validation.metadata import ITEM_TEXT_CHECKS, check_item_texts
 from assets.amazon.validation.raw import RAW_CHECKS, check_raw
 from assets.amazon.validation.sequences import SEQUENCE_CHECKS, check_sequences
 from assets.amazon.validation.splits import SPLIT_CHECKS, check_splits
-from assets.amazon.validation.statistics import DRIFT_CHECKS, check_drift
+from assets.amazon.validation.statistics import CHANGE_CHECKS, check_changes
 from assets.data_checks import GROUP, DataChecks, checked, last_record
 from assets.workspace import home as homes
 from assets.workspace.presentation import OWNERS, figure_metadata, frame_metadata, table_metadata
+
+RETRIES, FIRST_PAUSE_SECONDS = 3, 60.0
+"""Of a download that was interrupted: after 1, 4 and 16 minutes, beside what the download itself tries (ours)."""
 
 
 class ItemTexts(BaseModel):
@@ -158,7 +162,7 @@ def splits(
     )
 
 
-@checked("dataset_statistics", DRIFT_CHECKS, "records")
+@checked("dataset_statistics", CHANGE_CHECKS, "records")
 def dataset_statistics(
     context: AssetExecutionContext,
     checks: DataChecks,
@@ -186,7 +190,7 @@ def dataset_statistics(
     )
     yield from checks.report(
         context,
-        check_drift(values, before.values if before else None),
+        check_changes(values, before.values if before else None),
         output=Output(
             found,
             metadata={
@@ -201,7 +205,11 @@ def dataset_statistics(
 
 def _fetched(context: AssetExecutionContext, checks: DataChecks, part: Literal["reviews", "metadata"]) -> RawFile:
     domain = checks.domain(context)
-    raw = fetch(domain.source, part, homes.raw_directory(domain.name), context.log.info)
+    directory = homes.raw_directory(domain.name)
+    try:
+        raw = fetch(domain.source, part, directory, context.log.info, renew=domain.retrain)
+    except MirrorsAwayError as error:  # nothing else is asked for again: it would fail in the same way
+        raise RetryRequested(RETRIES, FIRST_PAUSE_SECONDS * 4**context.retry_number) from error
     shown = raw.model_dump(include={"origin", "bytes", "sha256", "synthetic"}) if raw.path else {"origin": raw.origin}
     context.add_output_metadata({**({"path": MetadataValue.path(raw.path)} if raw.path else {}), **shown})
     return raw

@@ -4,6 +4,7 @@ Belongs here: the assets of it. Not here: the gate's checks, the version's page,
 (`assets/registry/`).
 """
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     AssetSpec,
+    FreshnessPolicy,
     MetadataValue,
     Output,
     asset,
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 
 FLOOR = "popularity"
 
+AGEING_AFTER, STALE_AFTER = dt.timedelta(days=35), dt.timedelta(days=70)
+"""Since the champion changed, in any domain: Dagster looks at the asset's newest materialisation (ours)."""
+
 champion = AssetSpec(
     "champion",
     deps=["challenger"],
@@ -54,6 +59,7 @@ champion = AssetSpec(
         "The version that a reviewer chose (`make promote`, `make rollback`). No job makes it: `champion_sensor` tells "
         "each change of it, those made by hand in the registry too."
     ),
+    freshness_policy=FreshnessPolicy.time_window(fail_window=STALE_AFTER, warn_window=AGEING_AFTER),
 )
 
 
@@ -126,7 +132,14 @@ def challenger(
     }
     card = model_card(student, label=_label(student.name), note=SYNTHETIC if domain.synthetic else "")
     page = model_page(
-        decision.findings, rival, records, main_results.comparisons, dataset_statistics.values, card=card, links=links
+        decision.findings,
+        rival,
+        records,
+        main_results.comparisons,
+        dataset_statistics.values,
+        card=card,
+        links=links,
+        was_challenger=versions.aliased(decision.model.name, CHALLENGER) == decision.model,
     )
     tags = {
         GATE_TAG: PASSED if decision.accepted else FAILED,
@@ -139,6 +152,7 @@ def challenger(
         if settings.gate.promote:
             _promote(context, decision)
     else:
+        versions.remove_alias(decision.model, CHALLENGER)  # which an earlier verdict may have given it
         context.log.warning(decision.words())
     yield Output(
         decision,

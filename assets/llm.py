@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from assets.amazon.dataset import Dataset
 from assets.inputs.training_rows import TrainingRows
-from assets.registry.trainings import Trainings
+from assets.registry.trainings import TRAINING_POOL, Trainings
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.presentation import OWNERS
 
@@ -40,7 +40,7 @@ class TeacherStates(BaseModel):
         return found
 
 
-@asset(group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def item_embeddings(
     context: AssetExecutionContext,
     trainings: Trainings,
@@ -59,7 +59,7 @@ def item_embeddings(
     return trainings.compute(context, fit_item_embeddings, None, TrainingRows(splits), {str(chosen): table})
 
 
-@asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def teacher(
     context: AssetExecutionContext,
     trainings: Trainings,
@@ -74,7 +74,7 @@ def teacher(
     return trainings.train(context, TEACHER, splits, upstream)
 
 
-@asset(group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def teacher_states(
     context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher: Checkpoint
 ) -> TeacherStates:
@@ -91,7 +91,7 @@ def teacher_states(
     return TeacherStates(teacher=teacher, kept=kept)
 
 
-@asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def student(
     context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher_states: TeacherStates
 ) -> Checkpoint:
@@ -103,7 +103,7 @@ def student(
     return trainings.train(context, STUDENT, splits, upstream)
 
 
-@asset(group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"numpy"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def teacher_rankings(
     context: AssetExecutionContext, trainings: Trainings, splits: Dataset, item_text_embeddings: Checkpoint
 ) -> Checkpoint:
@@ -117,7 +117,7 @@ def teacher_rankings(
     return trainings.compute(context, fit_teacher_rankings, settings, TrainingRows(splits), upstream)
 
 
-@asset(group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def narrow_student(
     context: AssetExecutionContext,
     trainings: Trainings,

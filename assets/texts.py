@@ -6,7 +6,7 @@ from dagster import AssetExecutionContext, MarkdownMetadataValue, MetadataValue,
 
 from assets.amazon.dataset import Dataset
 from assets.data import ItemTexts
-from assets.registry.trainings import Trainings
+from assets.registry.trainings import TRAINING_POOL, Trainings
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.presentation import OWNERS
 
@@ -14,7 +14,7 @@ SHOWN, NEIGHBOURS, LONGEST_TITLE = 5, 3, 60
 """Items whose neighbours are shown, how many of each, and characters of a title."""
 
 
-@asset(group_name="backbone", kinds={"huggingface"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name="backbone", kinds={"huggingface"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def item_text_embeddings(
     context: AssetExecutionContext,
     trainings: Trainings,

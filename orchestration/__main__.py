@@ -1,4 +1,4 @@
-"""`python -m orchestration run|studies|promote|rollback|history|ui|prune|synth`: what the make targets call."""
+"""`python -m orchestration run|studies|recommend|promote|rollback|history|serve|ui|prune|synth`: what make calls."""
 
 import argparse
 import os
@@ -31,11 +31,15 @@ def _parser() -> argparse.ArgumentParser:
         job.add_argument("--profile", required=True, help="a profile's name, or the path of a YAML file")
         job.add_argument("--as-of", help="a day, 2018-09-26: what came later is left out")
         job.set_defaults(command=_run, job="chain" if name == "run" else "studies")
+    _add_serve(commands)
+    recommend = commands.add_parser("recommend", help="the champion's best items for every user of a domain")
+    recommend.add_argument("--domain", required=True, help="a domain's name")
+    recommend.set_defaults(command=_recommend)
     ui = commands.add_parser("ui", help="serve Dagster and MLflow until Ctrl-C")
     ui.add_argument("--dagster-port", type=int, default=3000)
     ui.add_argument("--mlflow-port", type=int, default=5000)
     ui.set_defaults(command=_ui)
-    prune = commands.add_parser("prune", help="remove checkpoints and evaluations that nothing uses any more")
+    prune = commands.add_parser("prune", help="remove checkpoints, evaluations and registered versions out of use")
     prune.add_argument("--keep", type=int, default=3, help="so many of each name stay, the newest (3)")
     prune.add_argument("--days", type=float, default=30, help="whatever is younger stays (30)")
     prune.add_argument("--dry", action="store_true", help="list, and remove nothing")
@@ -68,10 +72,25 @@ def _add_review(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         command.add_argument("--domain", required=True, help="a domain's name")
 
 
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser("serve", help="answer requests with a domain's champion until Ctrl-C")
+    serve.add_argument("--domain", required=True, help="a domain's name")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1: this machine alone)")
+    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
+    serve.set_defaults(command=_serve)
+
+
 def _run(options: argparse.Namespace) -> int:
     from orchestration.run import run_job
 
     return run_job(options.job, options.domain, options.profile, options.as_of)
+
+
+def _recommend(options: argparse.Namespace) -> int:
+    from orchestration.definitions import DEFAULT_PROFILE
+    from orchestration.run import run_job
+
+    return run_job("recommendations", options.domain, DEFAULT_PROFILE)  # which learns nothing: any profile will do
 
 
 def _prune(options: argparse.Namespace) -> int:
@@ -98,6 +117,15 @@ def _history(options: argparse.Namespace) -> int:
     from orchestration.review import history
 
     return history(options.domain)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from orchestration.serving import prepare_process
+
+    prepare_process()
+    from orchestration.serving.server import serve
+
+    return serve(options.domain, options.host, options.port)
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -49,12 +49,20 @@ class ProgressFormatter(logging.Formatter):
         return f"{time.monotonic() - self._start:7.1f} s  {step:<18} {text}"
 
 
-_SHOWN = {DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE}
+_SHOWN = {
+    DagsterEventType.STEP_START,
+    DagsterEventType.STEP_RESTARTED,
+    DagsterEventType.STEP_UP_FOR_RETRY,
+    DagsterEventType.STEP_SUCCESS,
+    DagsterEventType.STEP_FAILURE,
+}
 
 
 def _event_text(event: DagsterEvent) -> str:
-    if event.event_type == DagsterEventType.STEP_START:
+    if event.event_type in (DagsterEventType.STEP_START, DagsterEventType.STEP_RESTARTED):
         return "…"
+    if event.event_type == DagsterEventType.STEP_UP_FOR_RETRY:
+        return f"interrupted; once more in {event.step_retry_data.seconds_to_wait:.0f} s"
     if event.event_type == DagsterEventType.STEP_SUCCESS:
         return f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
     if event.event_type == DagsterEventType.STEP_FAILURE:

@@ -14,7 +14,7 @@ from dagster import (
     in_process_executor,
 )
 
-from assets import backbone, baselines, data, delivery, llm, results, texts
+from assets import backbone, baselines, data, delivery, drift, llm, recommendations, results, texts
 from assets.configuration.domains import load_domains
 from assets.configuration.resources import domain_resource, profile_resource
 from assets.data_checks import DataChecks
@@ -24,12 +24,17 @@ from assets.studies import ablation, depth, online, report, theory
 from assets.workspace.io_managers import ParquetIOManager, RecordIOManager, TablesIOManager
 from assets.workspace.resources import Home
 from orchestration.console import progress_console
+from orchestration.schedules import weekly_retraining
 from orchestration.sensors.champion import champion_sensor
+from orchestration.sensors.failures import failure_sensor, killed_runs_sensor
+from orchestration.sensors.recommendations import RECOMMENDATIONS, recommendations_sensor
+from orchestration.sensors.sources import sources_sensor
 
 DOMAINS = Path(__file__).with_name("domains.yaml")
 PROFILES = Path(__file__).with_name("profiles")
 DOMAINS_VARIABLE, PROFILES_VARIABLE, PROFILE_VARIABLE = "SLMREC_DOMAINS", "SLMREC_PROFILES", "SLMREC_PROFILE"
 DEFAULT_PROFILE = "sample"
+CHAIN = "chain"
 
 ASSETS = [
     data.raw_reviews,
@@ -39,6 +44,7 @@ ASSETS = [
     data.sequences,
     data.splits,
     data.dataset_statistics,
+    drift.drift,
     backbone.language_backbone,
     texts.item_text_embeddings,
     *baselines.ASSETS,
@@ -59,6 +65,8 @@ STUDIES = [
     theory.theory_check,
     report.study_report,
 ]
+DELIVERED = [recommendations.recommendations]
+"""What is made by the champion, and so no part of the chain, which ends with a challenger."""
 
 
 def domain_files() -> list[Path]:
@@ -82,7 +90,8 @@ def build_definitions(domains: Sequence[Path], profiles: Sequence[Path], profile
     Raises:
         ValueError: names the file and the setting that is wrong.
     """
-    names = list(load_domains(domains))
+    loaded = load_domains(domains)
+    names = list(loaded)
     partitions = StaticPartitionsDefinition(names)
     # Configured at launch, they are the same for `trainings` as for the assets, with the launchpad's overrides.
     home, tracking = Home.configure_at_launch(), MLflowTracking.configure_at_launch()
@@ -90,20 +99,32 @@ def build_definitions(domains: Sequence[Path], profiles: Sequence[Path], profile
     chosen = type(profile_resource(profiles, profile)).configure_at_launch()
     return Definitions(
         assets=[
-            *(partitioned(asset, partitions) for asset in (*ASSETS, *STUDIES)),
+            *(partitioned(asset, partitions) for asset in (*ASSETS, *STUDIES, *DELIVERED)),
             delivery.champion.replace_attributes(partitions_def=partitions),
         ],
-        sensors=[champion_sensor(names)],
+        sensors=[
+            champion_sensor(names),
+            sources_sensor(loaded, CHAIN),
+            recommendations_sensor(names),
+            failure_sensor,
+            killed_runs_sensor(names),
+        ],
+        schedules=[weekly_retraining(loaded, CHAIN)],
         jobs=[
             define_asset_job(
-                "chain",
-                selection=AssetSelection.all() - AssetSelection.assets(*STUDIES),
+                CHAIN,
+                selection=AssetSelection.all() - AssetSelection.assets(*STUDIES, *DELIVERED),
                 description="One domain from nothing to its evaluation report and its challenger.",
             ),
             define_asset_job(
                 "studies",
                 selection=AssetSelection.assets(*STUDIES),
                 description="What each part of the method is worth, on a domain that the chain has been through.",
+            ),
+            define_asset_job(
+                RECOMMENDATIONS,
+                selection=AssetSelection.assets(*DELIVERED),
+                description="The champion's best items for every user of the data that the chain has made.",
             ),
         ],
         # One process a run: a training has all the cores to itself, and the heavy libraries are imported once.

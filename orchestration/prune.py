@@ -1,27 +1,37 @@
-"""`make prune`: remove checkpoints and evaluations that nothing uses any more."""
+"""`make prune`: remove checkpoints, evaluations and registered versions that nothing uses any more."""
 
 import sys
 
+from assets.registry.retention import remove_versions, stale_versions
 from assets.workspace import home, retention
 
 
 def prune(keep: int, days: float, *, dry: bool) -> int:
-    """Remove, or with `dry` only list, what `retention.stale` finds.
+    """Remove, or with `dry` only list, what `retention.stale` and `stale_versions` find.
+
+    Versions are looked for in the domains that this home has checkpoints of.
 
     Raises:
         ValueError: if a number is negative, or a domain is being worked on.
     """
     if keep < 0 or days < 0:
         raise ValueError(f"KEEP and DAYS must be 0 or more, not {keep} and {days:g}.")
+    domains = sorted(path.name for path in (home.home() / "checkpoints").glob("*") if path.is_dir())
+    versions = {domain: stale_versions(domain, keep, days) for domain in domains}
     found = retention.stale(keep, days)
-    for one in found:
-        sys.stdout.write(f"{one.bytes / 2**20:9.1f} MiB  {one.days:6.1f} days  {one.path}\n")
-    total = sum(one.bytes for one in found) / 2**20
-    if dry or not found:
-        sys.stdout.write(f"{len(found)} directories, {total:.1f} MiB, could be removed; nothing was.\n")
-        return 0
-    for domain in sorted({one.path.parent.name for one in found}):
-        with home.domain_lock(domain):
-            retention.remove([one for one in found if one.path.parent.name == domain])
-    sys.stdout.write(f"{len(found)} directories, {total:.1f} MiB, removed.\n")
+    for size, age, name in (
+        *((one.bytes, one.days, str(one.path)) for one in found),
+        *((one.bytes, one.days, one.version.uri) for listed in versions.values() for one in listed),
+    ):
+        sys.stdout.write(f"{size / 2**20:9.1f} MiB  {age:6.1f} days  {name}\n")
+    if not dry:
+        for domain in sorted({one.path.parent.name for one in found} | {one for one in domains if versions[one]}):
+            with home.domain_lock(domain):
+                retention.remove([one for one in found if one.path.parent.name == domain])
+                versions[domain] = remove_versions(domain, versions.get(domain, []))
+    counted = [one for listed in versions.values() for one in listed]
+    total = (sum(one.bytes for one in found) + sum(one.bytes for one in counted)) / 2**20
+    told = f"{len(found)} directories and {len(counted)} registered versions, {total:.1f} MiB"
+    nothing = dry or not (found or counted)
+    sys.stdout.write(f"{told}, could be removed; nothing was.\n" if nothing else f"{told}, removed.\n")
     return 0

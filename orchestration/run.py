@@ -1,4 +1,4 @@
-"""One domain through one job, in this process: what `make demo`, `make run` and `make studies` do."""
+"""One domain through one job, in this process: what `make demo`, `run`, `studies` and `recommend` do."""
 
 import os
 import re
@@ -9,15 +9,17 @@ from typing import Any
 
 from dagster import AssetCheckSeverity, DagsterEvent, DagsterEventType, DagsterInstance, Definitions
 from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.execution.api import execute_run
+from dagster._core.execution.api import create_execution_plan, execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy.exc import DBAPIError
 
 from assets.amazon.download.fetching import check_source
 from assets.configuration.resources import PARTITION_TAG, domain_resource, profile_resource
+from assets.registry.trainings import TRAINING_POOL
 from assets.workspace import home
 from assets.workspace.presentation import make_command
+from assets.workspace.resources import COMMAND_LINE, COMMAND_TAG
 
 CODE_LOCATION = "slmrec"
 """As in workspace.yaml."""
@@ -33,7 +35,8 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
         The exit code: 0 if all went well, 1 if the run failed, 130 after Ctrl-C.
 
     Args:
-        job: `chain`, from nothing to the report, or `studies`, on a domain that the chain has been through.
+        job: `chain`, from nothing to the report; on a domain that the chain has been through `studies`, or
+            `recommendations` by its champion.
         domain: its name.
         profile: a profile's name, or the path of a YAML file.
         as_of: a day, such as 2018-09-26: what came later is left out.
@@ -58,6 +61,7 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
     given: dict[str, Any] = {"domains": {"config": {"as_of": as_of}}} if as_of else {}
     try:
         with DagsterInstance.get() as instance:
+            open_pool(instance)
             success, events = _execute(definitions, instance, job, domain, {"resources": given})
     except Exception as error:
         said = _said_by_database(error)
@@ -72,10 +76,12 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
         sys.stderr.write("\nslmrec: stopped. The same command goes on from where it was.\n")
         return INTERRUPTED
     if not success:
-        sys.stderr.write("\n".join(["", *_reasons(events, domain), ""]))
+        sys.stderr.write("\n".join(["", *(f"slmrec: {line}" for line in reasons(events, domain)), ""]))
         return 1
     if job == "studies":
         _show_studies(domain)
+    elif job == "recommendations":
+        return _show_recommendations(domain)
     else:
         _show_results(domain, profile, as_of)
     return 0
@@ -90,10 +96,16 @@ def _execute(
     """
     job = definitions.resolve_job_def(name)
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), "__repository__")
+    config, tags = (
+        {**config, "loggers": {"console": {"config": {}}}},
+        {**job.run_tags, PARTITION_TAG: domain, COMMAND_TAG: COMMAND_LINE},
+    )
     run = instance.create_run_for_job(
         job_def=job,
-        run_config={**config, "loggers": {"console": {"config": {}}}},
-        tags={**job.run_tags, PARTITION_TAG: domain},
+        # from it Dagster knows that this run trains: those in its queue wait for it
+        execution_plan=create_execution_plan(job, config, tags=tags),
+        run_config=config,
+        tags=tags,
         remote_job_origin=RemoteJobOrigin(repository, name),
     )
     result = execute_run(InMemoryJob(job), run, instance, raise_on_error=False)
@@ -120,6 +132,19 @@ def use_dagster_home() -> None:
         )
 
 
+def open_pool(instance: DagsterInstance) -> None:
+    """Let the limit of Dagster's settings hold for the pool of trainings from the first run on.
+
+    Dagster would set it only after it has once looked at a queued run of the pool, and let all of that look pass. A
+    limit that was set in the UI stays.
+    """
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits or instance.global_op_concurrency_default_limit is None:
+        return
+    if TRAINING_POOL not in {pool.name for pool in storage.get_pool_limits()}:
+        storage.initialize_concurrency_limit_to_default(TRAINING_POOL)
+
+
 def interrupted(events: Sequence[DagsterEvent]) -> bool:
     """Whether a run was ended by Ctrl-C."""
     failures = [event.step_failure_data.error for event in events if event.is_step_failure]
@@ -134,6 +159,25 @@ def _show_studies(domain: str) -> None:
     for study in sorted(home.studies_directory(domain).glob("*/study.md")):
         sys.stdout.write(f"\n{study.read_text(encoding='utf-8')}\n{study}\n")
     sys.stdout.write(f"\nReport with the studies:  {home.report_directory(domain) / 'studies.html'}\n")
+
+
+def _show_recommendations(domain: str) -> int:
+    """Where the lists lie; 1 if there is nobody to recommend."""
+    from assets.recommendations import no_champion
+    from assets.registry.champion import champion_of
+    from assets.workspace.recommended import ITEMS, LISTS, read_recommendations
+
+    made = read_recommendations(domain)
+    if made is None or champion_of(domain) is None:
+        sys.stderr.write(f"slmrec: {no_champion(domain)}\n")
+        return 1
+    sys.stdout.write(
+        f"\n{made.users:,} users, {made.by_popularity:,} of them by popularity; up to {made.k} items each, by "
+        f"{made.model.name}, version {made.model.version}\n"
+        f"Recommendations:  {made.directory / LISTS}\n"
+        + (f"Item vectors:     {made.directory / ITEMS}\n" if made.vectors else "")
+    )
+    return 0
 
 
 def _show_results(domain: str, profile: str, as_of: str | None) -> None:
@@ -151,23 +195,33 @@ def _show_results(domain: str, profile: str, as_of: str | None) -> None:
     )
 
 
-def _reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
+def reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
     """One line for each thing that went wrong, in the words of its cause, without the stack."""
     evaluations = [event for event in events if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION]
     checks = [event.asset_check_evaluation_data for event in evaluations]
     stopping = [check for check in checks if not check.passed and check.severity is AssetCheckSeverity.ERROR]
     for check in stopping:
         observed = check.metadata["observed"].value
-        yield f"slmrec: {check.asset_key.to_user_string()} failed its check {check.check_name}: {observed}"
+        yield f"{check.asset_key.to_user_string()} failed its check {check.check_name}: {observed}"
     if stopping:  # what failed after them, on the same data, would only distract
-        yield f"slmrec: all that was found: {home.data_docs_directory(domain) / 'index.html'}"
+        yield f"all that was found: {home.data_docs_directory(domain) / 'index.html'}"
         return
     steps = [event for event in events if event.is_step_failure]
     for event in steps:
-        yield f"slmrec: {event.step_key}: {said(event.step_failure_data.error)}"
+        yield f"{event.step_key}: {said(event.step_failure_data.error)}"
     for event in events:
         if not steps and event.is_job_failure:
-            yield f"slmrec: {said(event.job_failure_data.error)}"
+            yield _end(events, event)
+
+
+def _end(events: Sequence[DagsterEvent], failure: DagsterEvent) -> str:
+    """Why a run ended outside its steps; where its process was killed, by whoever noticed it."""
+    told = failure.job_failure_data if failure.event_specific_data else None
+    if told and told.error:
+        return said(told.error)
+    noticed = [event.message or "" for event in events if event.is_engine_event]
+    outside = (failure.message or "").startswith("This run has been marked as failed")
+    return (noticed[-1] if outside and noticed else failure.message) or said(None)
 
 
 def said(error: SerializableErrorInfo | None) -> str:
@@ -184,7 +238,7 @@ _AUTOFLUSH = re.compile(r"^\(raised as a result of Query-invoked autoflush;.*?\)
 
 
 def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
-    """The first cause that isn't Dagster's own wrapper."""
-    while (error.cls_name or "").startswith("Dagster") and error.cause is not None:
+    """The first cause that isn't Dagster's own wrapper, or ours that asks for a retry."""
+    while (error.cls_name or "").startswith(("Dagster", "RetryRequested")) and error.cause is not None:
         error = error.cause
     return error

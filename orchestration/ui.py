@@ -10,9 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dagster import DagsterInstance
+
 from assets.registry.store import ui_url
 from assets.workspace import home
-from orchestration.run import CODE_LOCATION, use_dagster_home
+from orchestration.run import CODE_LOCATION, open_pool, use_dagster_home
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
@@ -26,16 +28,17 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
     """
     home.prepare_home()
     use_dagster_home()
+    with DagsterInstance.get() as instance:
+        open_pool(instance)
     served = home.mlflow_uri().startswith("http")
     _require_free(dagster_port, "DAGSTER_PORT")
     if not served:
         _require_free(mlflow_port, "MLFLOW_PORT")
         os.environ.setdefault("SLMREC_MLFLOW_URL", f"http://{HOST}:{mlflow_port}")
     os.environ.setdefault("SLMREC_DAGSTER_URL", f"http://{HOST}:{dagster_port}")
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # half a dozen workers for features not used
-    # by the environment: other users of the machine can read a command line, and so a database's password in it
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri()
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri()  # not as an argument: those every user can list
     os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = home.mlflow_artifact_root()
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # half a dozen workers for features not used
     sys.stderr.write(f"Dagster  http://{HOST}:{dagster_port}\nMLflow   {ui_url()}\nCtrl-C ends both.\n")
     with socket.socket() as probe:
         probe.bind((HOST, 0))

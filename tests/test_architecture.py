@@ -1,5 +1,9 @@
-"""The floors and their rooms: imports point down, no circle anywhere, and what each floor may be imported with."""
+"""The floors and their rooms: imports point down, no circle anywhere, and what each floor may be imported with.
 
+And that nothing which lies in a file is run as code.
+"""
+
+import ast
 import re
 import subprocess
 import sys
@@ -14,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = ("orchestration", "assets", "evaluation", "models")
 ABOVE = ("dagster", "mlflow", "polars", "pandas", "great_expectations")
 DRAWING = ("matplotlib", "jinja2")
-WITH_TORCH = ("evaluation.ranking",)
-"""Ranking runs recommenders; all else of `evaluation` reads what they left."""
+WITH_TORCH = ("evaluation.ranking", "evaluation.best_items")
+"""They run recommenders; all else of `evaluation` reads what they left."""
 
 
 @cache
@@ -130,3 +134,52 @@ def test_no_floor_knows_of_those_above_by_word(floor: str) -> None:
         if upwards.search(line)
     ]
     assert said == []
+
+
+PICKLES = ("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
+RUN_FILES = ("torch.load", "torch.save", "eval", "exec", "__import__", "yaml.unsafe_load", "yaml.full_load")
+
+
+def running_files_as_code(tree: ast.AST) -> list[str]:
+    """What of a module would read pickles, or other files that can hold code."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+            found += [name for name in names if name.partition(".")[0] in PICKLES]
+        if isinstance(node, ast.Call):
+            name, given = ast.unparse(node.func), {one.arg: ast.unparse(one.value) for one in node.keywords}
+            unsafe = given.get("allow_pickle", "False") != "False" or given.get("trust_remote_code", "False") != "False"
+            loads_weights = "Model" in name and name.endswith(".from_pretrained")
+            if name in RUN_FILES or unsafe or (loads_weights and given.get("use_safetensors") != "True"):
+                found.append(name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from joblib import load",
+        "torch.load(path)",
+        "torch.load(path, weights_only=True)",
+        "np.load(path, allow_pickle=True)",
+        "AutoModel.from_pretrained(path)",
+        "AutoModel.from_pretrained(path, use_safetensors=False)",
+        "AutoConfig.from_pretrained(path, trust_remote_code=True)",
+        "eval(text)",
+    ],
+)
+def test_a_pickle_is_found(line: str) -> None:
+    """The control of the test after this one."""
+    assert len(running_files_as_code(ast.parse(line))) == 1
+
+
+def test_nothing_reads_pickles_or_runs_what_lies_in_a_file() -> None:
+    paths = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
+    assert len(paths) > 100
+    found = {
+        str(path.relative_to(ROOT)): running_files_as_code(ast.parse(path.read_text(encoding="utf-8")))
+        for path in paths
+    }
+    assert {path: names for path, names in found.items() if names} == {}

@@ -6,14 +6,17 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
 
 from evaluation.cost import hardware
+from models.sequences import Sequences
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import (
+    batch_recommendations,
     catalogue_loss,
     data,
     depth,
@@ -24,6 +27,7 @@ from tests.benchmarks import (
     narrow_student,
     plain_path,
     ranking,
+    serving,
     shared_prompt,
 )
 from tests.benchmarks.harness import Measurement, interleaved, memory_raised_by, one_thread
@@ -266,6 +270,23 @@ def test_inference_at_a_tiny_size() -> None:
     assert Record.of("inference_32_layers", deep).target == 45
 
 
+def test_recommendations_for_all_users_at_a_tiny_size(capfd: pytest.CaptureFixture[str]) -> None:
+    """It refuses to time two paths whose lists differ, so it is also a test that they don't."""
+    found = batch_recommendations.measure_against_plain(TINY_PATHS, batches=2, repeats=1)
+    assert Record.of("batch_recommendations", found).target == 6
+    assert "users a second; " in capfd.readouterr().err
+
+
+def test_the_multiplications_of_a_users_list_are_counted() -> None:
+    """By hand, for histories of 1 and 3 items: 3 and 5 tokens of their own behind a prompt of 5, in 4 layers."""
+    sizes = plain_path.Sizes(width=4, heads=2, intermediate=8, before=5, after=2, items=10, item_width=3)
+    maps = 4 * 4 * 4 + 3 * 4 * 8
+    attended = (6 + 7 + 8) + (6 + 7 + 8 + 9 + 10)
+    expected = 4 * (8 * maps + 2 * 4 * attended) + (4 + 2) * 4 * 3 + 2 * 10 * 3
+    histories = Sequences.from_lists([[1], [1, 2, 3]])
+    assert batch_recommendations.multiplications(sizes, histories) == expected
+
+
 def test_the_narrow_student_against_sasrec_at_a_tiny_size() -> None:
     for found in (
         narrow_student.measure_batch(TINY_PATHS, users=3, repeats=1),
@@ -300,6 +321,20 @@ def test_sampled_metrics_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ranking, "expected", lambda *_: {"hr_at_10": np.full(60, 0.9)})
     with pytest.raises(ValueError, match=r"Drawing gives HR@10 0\.\d{4}, the closed form 0\.9000"):
         ranking.measure_sampled_metrics(TINY_RANKING, repeats=1)
+
+
+def test_a_request_over_http_at_a_tiny_size() -> None:
+    """The second refuses to time two answers that differ, so it is also a test that they don't."""
+    assert Record.of("serving", serving.measure_request(TINY_PATHS, requests=2)).reference_value == 5
+    assert Record.of("serving_in_process", serving.measure_against_in_process(TINY_PATHS, requests=2)).target is None
+
+
+def test_load_is_counted_over_all_clients() -> None:
+    pauses = [Event(), Event()]
+    asks = [lambda: pauses[0].wait(0.001), lambda: pauses[1].wait(0.004)]
+    p50, p99, rate = serving.under_load(asks, seconds=0.2)
+    assert 1 <= p50 <= p99
+    assert 0 < rate <= 1250
 
 
 def test_drawing_as_released_finds_places_among_new_and_unseen_items() -> None:

@@ -16,6 +16,21 @@ from assets.amazon.splits import LeaveOneOut, Split
 from assets.configuration.settings import explain, overlay, read_settings
 
 
+class DriftLimits(BaseModel, extra="forbid", frozen=True):
+    """How far a domain's data may move from those that its champion learned from; a check of `drift` has each name.
+
+    Those of the population stability indices are what by custom is worth a look (Siddiqi, Credit Risk Scorecards, 2006:
+    from 0.1 to 0.25 some change, above 0.25 one to act on); those of the shares are ours.
+    """
+
+    item_popularity_psi: float = Field(0.1, gt=0, strict=True, description="of purchases, over items by popularity")
+    history_length_psi: float = Field(0.1, gt=0, strict=True, description="of the training sequences' lengths")
+    score_psi: float = Field(0.1, gt=0, strict=True, description="of the champion's best score for a test history")
+    new_users: float = Field(0.2, ge=0, le=1, strict=True, description="part of the users")
+    new_items: float = Field(0.2, ge=0, le=1, strict=True, description="part of the items")
+    interactions_with_new_items: float = Field(0.1, ge=0, le=1, strict=True, description="part of the interactions")
+
+
 class Domain(BaseModel):
     """One data set, from where it lies to how it is split."""
 
@@ -33,6 +48,15 @@ class Domain(BaseModel):
     )
     filters: Filters = Filters()
     split: Split = LeaveOneOut()
+    drift: DriftLimits = DriftLimits()
+    recommended_items: int = Field(
+        20, ge=1, le=1000, strict=True, description="how many items the asset recommendations gives each user (ours)"
+    )
+    retrain: bool = Field(
+        False,
+        strict=True,
+        description="the source grows: it is looked at again, and the weekly schedule takes the domain along (ours)",
+    )
 
     @field_validator("name", mode="before")
     @classmethod

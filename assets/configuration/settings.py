@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from assets.amazon.download.addresses import shown
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's, but a name written twice is an error, and a date a text: the setting says what a date is."""
@@ -57,10 +59,10 @@ def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explain(error: Exception, model: type[BaseModel]) -> str:
-    """What is wrong with each setting of a model, and where there is a remedy which."""
+    """What is wrong with each setting of a model, and where there is a remedy which; no key of an address is shown."""
     if not isinstance(error, ValidationError):
         return str(error)
-    return "; ".join(_sentence(detail, model) for detail in error.errors())
+    return shown("; ".join(_sentence(detail, model) for detail in error.errors()))
 
 
 def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:

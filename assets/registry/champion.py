@@ -4,18 +4,20 @@ import functools
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from assets.amazon.dataset import Dataset
 from assets.registry import promotion_log
 from assets.registry.packing import CATALOGUE
+from assets.registry.patience import patiently
 from assets.registry.store import connect, model_name
 from assets.registry.versions import CHAMPION, MODEL_TAG, aliased
 from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion, read_provenance
 from assets.workspace.evaluations import Evaluation, evaluate
+from assets.workspace.recommended import Source
 
 if TYPE_CHECKING:
     from assets.configuration.domains import Domain
@@ -106,6 +108,21 @@ def request_milliseconds(version: RegisteredVersion, dataset: Dataset, calls: in
     return taken[3:]
 
 
+def load_source(version: RegisteredVersion) -> Source:
+    """The version, ready to recommend, run by the model's own code."""
+    artifacts = download(version) / "artifacts"
+    (directory,) = (path for path in artifacts.iterdir() if path.is_dir())
+    catalogue = json.loads((artifacts / CATALOGUE).read_text(encoding="utf-8"))
+    recommender: Any = load_served(directory)  # a student, which scores
+    return Source(
+        version=version,
+        identity=read_provenance(directory).identity,
+        recommender=recommender,
+        item_ids=catalogue["items"],
+        purchases=np.array(catalogue["purchases"], dtype=np.int64),
+    )
+
+
 def load_served(checkpoint: Path) -> "AnyRecommender":
     """The recommender of the served model that this checkpoint lies in, run by the model's own code."""
     import mlflow.pyfunc
@@ -120,4 +137,5 @@ def download(version: RegisteredVersion) -> Path:
 
     client = connect(home.mlflow_uri())
     source = client.get_logged_model(client.get_model_version(version.name, version.version).tags[MODEL_TAG])
-    return Path(mlflow.artifacts.download_artifacts(source.artifact_location))
+    location = source.artifact_location
+    return Path(patiently(home.mlflow_uri(), lambda: mlflow.artifacts.download_artifacts(location)))

@@ -29,6 +29,7 @@ def model_page(
     *,
     card: str,
     links: Mapping[str, str],
+    was_challenger: bool = False,
 ) -> str:
     """The page: verdict, links, data, metrics, comparisons, slices, cost, limits, and the model card.
 
@@ -40,11 +41,12 @@ def model_page(
         statistics: of the data, by name.
         card: of the model; it comes last and is cut where the page is longer than MLflow keeps.
         links: name -> address.
+        was_challenger: whether an earlier verdict had made it the challenger.
     """
     title, _, rest = card.partition("\n\n")
     parts = [
         title,
-        _gate(findings),
+        _gate(findings, was_challenger=was_challenger),
         " · ".join(f"[{name}]({address})" for name, address in links.items()),
         f"## Data\n\n{_data(records[0], statistics)}",
         f"## Metrics\n\n{_metrics(records)}",
@@ -58,10 +60,12 @@ def model_page(
     return page if len(page) <= LONGEST else page[: LONGEST - len(TOLD)].rpartition("\n")[0] + TOLD
 
 
-def _gate(findings: Sequence[Finding]) -> str:
-    verdict = "passed" if all(one.passed for one in findings) else "failed"
+def _gate(findings: Sequence[Finding], *, was_challenger: bool) -> str:
+    passed = all(one.passed for one in findings)
+    verdict = "passed" if passed else "failed"
     lines = [f"- {'✓' if one.passed else '✗'} `{one.name}`: {one.words}" for one in findings]
-    return "\n".join([f"**Gate: {verdict}**", "", *lines])
+    lost = "" if passed or not was_challenger else " It was the challenger by an earlier verdict, and is no longer."
+    return "\n".join([f"**Gate: {verdict}**{lost}", "", *lines])
 
 
 def _data(record: "ResultRecord", statistics: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from assets.amazon.dataset import Dataset
+from assets.registry.training_data import TRAINING_DATA, summarise
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.identity import ROOT, code_hash, import_closure
 
@@ -42,13 +43,16 @@ def save_pyfunc(
     Args:
         directory: where to; must be empty or not exist.
         checkpoint: the recommender's directory.
-        dataset: what it was trained on: raw item ids, how often each was bought, and example histories.
+        dataset: what it was trained on: raw item ids, how often each was bought, example histories, and a summary to
+            tell later data's drift from.
         card: Markdown for the people who will use the model.
         model: MLflow's description to be filled in, if it already has an id and a run.
 
     Raises:
         ValueError: if the vocabulary hasn't the size of the one that the recommender was trained on.
     """
+    from models.files import load_recommender
+
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     if config["n_items"] != dataset.n_items:
         raise ValueError(
@@ -56,16 +60,22 @@ def save_pyfunc(
             "different data. Materialise the recommender again."
         )
     with TemporaryDirectory() as scratch:
-        files = {name: Path(scratch) / name for name in (CATALOGUE, CARD)}
+        files = {name: Path(scratch) / name for name in (CATALOGUE, CARD, TRAINING_DATA)}
         catalogue = {"items": dataset.item_ids, "purchases": dataset.purchases()[1:].tolist()}
         files[CATALOGUE].write_text(json.dumps(catalogue), encoding="utf-8")
         files[CARD].write_text(card, encoding="utf-8")
+        files[TRAINING_DATA].write_bytes(summarise(dataset, load_recommender(checkpoint).for_inference()).to_json())
         package = pack_code(Path(scratch), config["class"].partition(":")[0])
         _pyfunc().save_model(
             directory,
             python_model=PYFUNC,
             code_paths=[str(package)],
-            artifacts={"checkpoint": str(checkpoint), "catalogue": str(files[CATALOGUE]), "card": str(files[CARD])},
+            artifacts={
+                "checkpoint": str(checkpoint),
+                "catalogue": str(files[CATALOGUE]),
+                "card": str(files[CARD]),
+                "training_data": str(files[TRAINING_DATA]),
+            },
             model_config={"package": package.name},
             signature=signature(),
             input_example=example_input(dataset),

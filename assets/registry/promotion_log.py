@@ -75,7 +75,7 @@ def predecessor(entries: Sequence[Entry]) -> RegisteredVersion | None:
 def locked(domain: str) -> Iterator[None]:
     """One at a time reads and writes the log. The domain's own lock is a run's for hours: a reviewer needn't wait."""
     home.locks_directory().mkdir(parents=True, exist_ok=True)
-    path = home.locks_directory() / f"{domain}.promotions.lock"
+    path = home.locks_directory() / f"{home.plain_name(domain)}.promotions.lock"
     try:
         with FileLock(path, timeout=SECONDS_TO_WAIT):
             yield

@@ -6,6 +6,7 @@ Nothing uses MLflow's global active run, so that steps in threads don't meet.
 """
 
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from dagster import AssetExecutionContext, ConfigurableResource, InitResourceContext, MetadataValue
 
+from assets.registry.patience import at_once, is_away
 from assets.registry.store import (
     connect,
     dagster_run_url,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from transformers import TrainerCallback
+
+logger = logging.getLogger("slmrec.tracking")
 
 ERROR_TAG = "slmrec.error"
 METRICS_A_CALL, PARAMETERS_A_CALL = 1000, 100
@@ -135,6 +139,7 @@ class TrackedRun:
         self._waiting: list[Any] = []
         self._heard_from: int | None = None
         self._sent_at = time.monotonic()
+        self._away = False
 
     def artifact_url(self, name: str) -> str:
         """Where a browser shows a file that `log_artifact` has kept: one on disk can't be opened from a page."""
@@ -159,7 +164,10 @@ class TrackedRun:
             self._client.log_batch(self.run_id, params=entries[start : start + PARAMETERS_A_CALL])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Points of curves. Values that aren't finite are left out: MLflow can't draw them."""
+        """Points of curves. Values that aren't finite are left out: MLflow can't draw them.
+
+        They are kept while the server is away: no training waits for it.
+        """
         from mlflow.entities import Metric
 
         now = time.time_ns() // 1_000_000
@@ -167,7 +175,7 @@ class TrackedRun:
             Metric(key, float(value), now, step) for key, value in metrics.items() if math.isfinite(value)
         ]
         if time.monotonic() - self._sent_at > SECONDS_BETWEEN_CALLS:
-            self.flush()
+            self.flush(wait=False)
 
     def log_curve(self, curve: Sequence[Mapping[str, float]], stage: str = "") -> None:
         """The curve of a training that is over, as far as the callback hasn't brought it: what came before a kill.
@@ -225,19 +233,46 @@ class TrackedRun:
         """Keep a file, or a directory with all that is in it."""
         self._client.log_artifact(self.run_id, str(path), folder)
 
-    def flush(self) -> None:
-        """Send the metrics gathered so far."""
-        waiting, self._waiting = self._waiting, []
-        for start in range(0, len(waiting), METRICS_A_CALL):
-            self._client.log_batch(self.run_id, metrics=waiting[start : start + METRICS_A_CALL])
+    def flush(self, *, wait: bool = True) -> None:
+        """Send the metrics gathered so far; if the server is away, wait for it or keep them for the next time."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._client if wait else at_once(self._client)
+        while self._waiting:
+            batch, rest = self._waiting[:METRICS_A_CALL], self._waiting[METRICS_A_CALL:]
+            try:
+                client.log_batch(self.run_id, metrics=batch)
+            except MlflowException as error:
+                self._sent_at = time.monotonic()
+                if is_away(error):
+                    if not self._away:
+                        logger.warning("MLflow doesn't answer. The metrics are kept and sent when it is back.")
+                    self._away = True
+                    return
+                self._waiting = rest
+                raise
+            self._waiting = rest
         self._sent_at = time.monotonic()
+        if self._away:
+            logger.warning("MLflow is back; the metrics that were kept have been sent.")
+            self._away = False
 
     def end(self, status: str, error: str = "") -> None:
-        """Close the run; an error's message becomes a tag."""
-        if error:
-            self.flush()
+        """Close the run; an error's message becomes a tag. Of an error MLflow is told only if it is there."""
+        from mlflow.exceptions import MlflowException
+
+        if not error:
+            self._client.set_terminated(self.run_id, status)
+            return
+        self._client = at_once(self._client)
+        try:
+            self.flush(wait=False)
             self.set_tags({ERROR_TAG: error})
-        self._client.set_terminated(self.run_id, status)
+            self._client.set_terminated(self.run_id, status)
+        except MlflowException as gone:
+            if not is_away(gone):
+                raise
+            logger.warning("MLflow can't be told how the run ended: the next one marks it as KILLED.")
 
 
 def flatten(parameters: Mapping[str, Any]) -> dict[str, str]:

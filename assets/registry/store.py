@@ -1,7 +1,7 @@
 """The MLflow store: reaching it, and finding or making what a run needs there.
 
 Belongs here: the client, experiments, earlier attempts, names and addresses. Not here: what is written to a
-run (`runs.py`).
+run (`runs.py`), a server that goes away (`patience.py`).
 """
 
 import functools
@@ -15,6 +15,8 @@ from urllib.request import urlopen
 
 from filelock import FileLock
 
+from assets.amazon.download.addresses import shown
+from assets.registry.patience import patient
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
 
@@ -33,7 +35,7 @@ logger = logging.getLogger("slmrec.tracking")
 
 def model_name(domain: str, recommender: str) -> str:
     """The registered model's name."""
-    return f"slmrec-{domain}-{recommender}"
+    return f"slmrec-{home.plain_name(domain)}-{home.plain_name(recommender)}"
 
 
 def dagster_run_url(run_id: str) -> str:
@@ -62,11 +64,14 @@ def mlflow_run_url(experiment_id: str, run_id: str, artifact: str = "") -> str:
 def connect(uri: str) -> "MlflowClient":
     """A client of that store. A new SQL store gets its tables, by one process while the others wait.
 
+    The calls of a server's client wait for it, if it goes away later (`patience.py`).
+
     Raises:
         ValueError: if a server doesn't answer, or a store belongs to another version of MLflow.
     """
     if uri.startswith("http"):
         _require_answer(uri)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # it would wait for minutes without a word
     elif not uri.startswith("sqlite"):
         _require_database(uri)
     import mlflow
@@ -81,10 +86,10 @@ def connect(uri: str) -> "MlflowClient":
             client.search_registered_models(max_results=1)
     except MlflowException as error:
         raise ValueError(
-            f"MLflow at {_shown(uri)} can't be used: {error.message}. Mend that, or let "
+            f"MLflow at {shown(uri)} can't be used: {shown(error.message)}. Mend that, or let "
             f"{home.TRACKING_VARIABLE} name another server or store; unset, it is a file in the home."
         ) from error
-    return client
+    return patient(client, uri) if uri.startswith("http") else client
 
 
 def _require_answer(uri: str) -> None:
@@ -95,8 +100,8 @@ def _require_answer(uri: str) -> None:
         logger.info("MLflow at %s answers %s to a health check.", uri, refusal.code)
     except OSError as error:
         raise ValueError(
-            f"MLflow at {_shown(uri)} doesn't answer ({error}): start that server, or unset {home.TRACKING_VARIABLE} "
-            "to keep runs in a file in the home."
+            f"MLflow at {shown(uri)} doesn't answer ({shown(str(error))}): start that server, or unset "
+            f"{home.TRACKING_VARIABLE} to keep runs in a file in the home."
         ) from error
 
 
@@ -111,18 +116,10 @@ def _require_database(uri: str) -> None:
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         said = str(getattr(error, "orig", None) or error).strip()
         raise ValueError(
-            f"MLflow's database at {_shown(uri)} can't be reached ({said}): start it, mend {home.TRACKING_VARIABLE} "
+            f"MLflow's database at {shown(uri)} can't be reached ({said}): start it, mend {home.TRACKING_VARIABLE} "
             "(postgresql+psycopg2://user:password@host/database), or unset it to keep runs in a file in the home. "
             "Its driver comes with the extra `scale` of this project."
         ) from error
-
-
-def _shown(uri: str) -> str:
-    """The address without its password."""
-    return _PASSWORD.sub(r"\1***@", uri)
-
-
-_PASSWORD = re.compile(r"(//[^/@:]*:)[^/]*@")
 
 
 def ensure_experiment(client: "MlflowClient", domain: str) -> str:
@@ -133,7 +130,7 @@ def ensure_experiment(client: "MlflowClient", domain: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         served = home.mlflow_uri().startswith("http")
-        location = None if served else f"{home.mlflow_artifact_root()}/{domain}"
+        location = None if served else f"{home.mlflow_artifact_root()}/{home.plain_name(domain)}"
         try:
             return client.create_experiment(name, artifact_location=location)
         except MlflowException as error:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from evaluation.records import TrainingRecord
     from models.declaration import Declaration
 
+TRAINING_POOL = "training"
+"""Dagster's pool of every asset that may train: one run of them at a time, the others wait in the queue."""
+
 SYNTHETIC = "Trained on synthetic data: of no use outside this project."
 
 

@@ -7,7 +7,7 @@ from dagster import AssetExecutionContext, asset
 
 from assets.amazon.dataset import Dataset
 from assets.llm import TeacherStates
-from assets.registry.trainings import Trainings, recommender_recipe
+from assets.registry.trainings import TRAINING_POOL, Trainings, recommender_recipe
 from assets.studies.cells import GROUP, Cell, StudyRun, study_run
 from assets.workspace.presentation import OWNERS
 from evaluation.studies import Row, StudyRecord
@@ -43,7 +43,7 @@ class Variant(NamedTuple):
     model: "LLMRecommenderConfig"
 
 
-@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def ablation_study(
     context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher_states: TeacherStates
 ) -> StudyRecord:

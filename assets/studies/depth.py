@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dagster import AssetExecutionContext, asset
 
 from assets.amazon.dataset import Dataset
-from assets.registry.trainings import Trainings, recommender_recipe
+from assets.registry.trainings import TRAINING_POOL, Trainings, recommender_recipe
 from assets.studies.cells import GROUP, Cell, StudyRun, study_run
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.presentation import OWNERS
@@ -34,7 +34,7 @@ and normed read-outs rank differently.
 """
 
 
-@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def depth_study(
     context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher: Checkpoint
 ) -> StudyRecord:

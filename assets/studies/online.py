@@ -6,7 +6,7 @@ from dagster import AssetExecutionContext, asset
 
 from assets.amazon.dataset import Dataset
 from assets.llm import TeacherStates
-from assets.registry.trainings import Trainings, recommender_recipe
+from assets.registry.trainings import TRAINING_POOL, Trainings, recommender_recipe
 from assets.studies.ablation import Variant, student_cell
 from assets.studies.cells import GROUP, Cell, StudyRun, study_run
 from assets.workspace.presentation import OWNERS
@@ -28,7 +28,7 @@ cells "offline, states" are those of ablation_study with all terms.
 """
 
 
-@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def online_distillation_study(
     context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher_states: TeacherStates
 ) -> StudyRecord:

@@ -8,7 +8,7 @@ import numpy as np
 from dagster import AssetExecutionContext, asset
 
 from assets.amazon.dataset import Dataset
-from assets.registry.trainings import Trainings
+from assets.registry.trainings import TRAINING_POOL, Trainings
 from assets.studies.cells import GROUP, study_run
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.presentation import OWNERS
@@ -50,7 +50,7 @@ class Findings(NamedTuple):
     matrix: "torch.Tensor"
 
 
-@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records")
+@asset(group_name=GROUP, kinds={"pytorch", "json"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
 def theory_check(
     context: AssetExecutionContext, trainings: Trainings, splits: Dataset, teacher: Checkpoint
 ) -> StudyRecord:

@@ -5,13 +5,17 @@ libraries from phoning home. Not here: what the files hold (`io_managers.py`, `c
 `evaluations.py`), which of it is kept (`retention.py`), or the Dagster resource around it (`resources.py`).
 """
 
+import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import yaml
 from filelock import FileLock, Timeout
@@ -25,6 +29,12 @@ POSTGRES_VARIABLE = "DAGSTER_POSTGRES_URL"
 MINIMUM_FREE_BYTES = 1 << 30
 """What the sample domain's chain writes, with room to spare (ours)."""
 
+SECONDS_BETWEEN_TRIES = 1.0
+_TRAINING = "any-training"
+"""No domain's name: those have no hyphen."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+
 TELEMETRY_OFF = {
     "DAGSTER_DISABLE_TELEMETRY": "yes",
     "DO_NOT_TRACK": "true",  # MLflow heeds this very word only
@@ -34,7 +44,11 @@ TELEMETRY_OFF = {
 }
 
 DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
-"""Dagster's settings, copied to where there are none."""
+"""Dagster's settings, copied to where there are none, or those of an earlier version that nobody has edited."""
+FORMER_DAGSTER_YAML = frozenset({"6f6533ab6edb84a32cbb714660f8c46d11263dc5eedce4838ac89c96a8efc2d2"})
+"""SHA-256 of what earlier versions copied."""
+
+logger = logging.getLogger("slmrec.home")
 
 DAGSTER_ON_POSTGRES = f"""storage:
   postgres:
@@ -57,44 +71,79 @@ def home() -> Path:
     return Path(os.environ.get(HOME_VARIABLE) or ".slmrec").expanduser().absolute()
 
 
+def plain_name(name: str) -> str:
+    """The name, if it can be that of a file or folder wherever it is put: nothing leads out of the home.
+
+    Raises:
+        ValueError: if it is empty, begins with a dot, or has other characters than letters, digits, `_`, `-` and `.`.
+    """
+    if not _PLAIN.fullmatch(name):
+        raise ValueError(f"{name!r} can't name a file below {home()}: use letters, digits, _, - and dots inside only.")
+    return name
+
+
+def _below(*names: str) -> Path:
+    return home().joinpath(*map(plain_name, names))
+
+
 def raw_directory(domain: str) -> Path:
     """Downloads and synthetic files of a domain."""
-    return home() / "raw" / domain
+    return _below("raw", domain)
 
 
 def checkpoint_directory(domain: str, identity: str) -> Path:
     """One checkpoint."""
-    return home() / "checkpoints" / domain / identity
+    return _below("checkpoints", domain, identity)
 
 
 def training_directory(domain: str, identity: str) -> Path:
     """The state of a training that is going on, or was killed; gone when its checkpoint is there."""
-    return home() / "training" / domain / identity
+    return _below("training", domain, identity)
 
 
 def results_directory(domain: str, identity: str) -> Path:
     """One evaluation."""
-    return home() / "results" / domain / identity
+    return _below("results", domain, identity)
 
 
 def studies_directory(domain: str) -> Path:
     """Tables and figures of a domain's studies, a folder each."""
-    return home() / "studies" / domain
+    return _below("studies", domain)
 
 
 def report_directory(domain: str) -> Path:
     """The evaluation report of a domain."""
-    return home() / "reports" / domain
+    return _below("reports", domain)
+
+
+def recommendations_directory(domain: str) -> Path:
+    """The champion's lists for a domain's users, and its items' vectors."""
+    return _below("recommendations", domain)
+
+
+def recommending_directory(domain: str, identity: str) -> Path:
+    """Parts of lists that are being made; gone when the lists are there."""
+    return _below("recommending", domain, identity)
 
 
 def promotions_log(domain: str) -> Path:
     """Which versions were the champion, a JSON line a change."""
-    return home() / "promotions" / f"{domain}.jsonl"
+    return _below("promotions", f"{domain}.jsonl")
+
+
+def failures_directory() -> Path:
+    """A page of each failed run: `<domain>-<run>.md`."""
+    return home() / "failures"
+
+
+def serving_directory() -> Path:
+    """What `make serve` writes: a folder a domain with its request logs, and the key of their hashes."""
+    return home() / "serving"
 
 
 def data_docs_directory(domain: str) -> Path:
     """What the checks found in a domain's data, as pages and as JSON."""
-    return home() / "data_docs" / domain
+    return _below("data_docs", domain)
 
 
 def tables_directory() -> Path:
@@ -113,8 +162,18 @@ def dagster_home() -> Path:
 
 
 def mlflow_uri() -> str:
-    """`$MLFLOW_TRACKING_URI`, or a SQLite file below the home."""
-    return os.environ.get(TRACKING_VARIABLE) or f"sqlite:///{home() / 'mlflow.db'}"
+    """`$MLFLOW_TRACKING_URI`, or a SQLite file below the home.
+
+    A server's user name and password go from the address to where MLflow's client looks for them, into this process's
+    environment: the address itself comes to stand in links and messages.
+    """
+    uri = os.environ.get(TRACKING_VARIABLE) or f"sqlite:///{home() / 'mlflow.db'}"
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return uri
+    for name, value in (("USERNAME", parts.username), ("PASSWORD", parts.password)):
+        os.environ.setdefault(f"MLFLOW_TRACKING_{name}", unquote(value or ""))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def mlflow_artifacts() -> Path:
@@ -133,7 +192,7 @@ def locks_directory() -> Path:
 
 
 def prepare_home() -> Path:
-    """Make the home's folders, and Dagster's settings where there are none yet.
+    """Make the home's folders, and Dagster's settings where there are none yet, or only our own earlier ones.
 
     Returns:
         The home.
@@ -166,7 +225,8 @@ def prepare_home() -> Path:
 
 def _prepare_dagster(settings: Path) -> None:
     on_postgres = bool(os.environ.get(POSTGRES_VARIABLE))
-    if not settings.exists():
+    former = settings.exists() and hashlib.sha256(settings.read_bytes()).hexdigest() in FORMER_DAGSTER_YAML
+    if not settings.exists() or (former and not on_postgres):
         added = DAGSTER_ON_POSTGRES if on_postgres else ""
         write_file(settings, DAGSTER_YAML.read_bytes() + added.encode())
     elif on_postgres and "DAGSTER_HOME" not in os.environ:
@@ -197,17 +257,58 @@ def domain_lock(domain: str, run_id: str | None = None) -> Iterator[None]:
         run_id: named to those who are refused meanwhile.
 
     Raises:
-        ValueError: at once, if another run holds the domain.
+        ValueError: if another run holds the domain.
     """
-    locks_directory().mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks_directory() / f"{domain}.lock", timeout=0)
-    holder = locks_directory() / f"{domain}.json"
+    lock, holder = _lock(domain)
     try:
-        lock.acquire()
+        lock.acquire(timeout=0.5)  # `is_held` has it for a moment
     except Timeout:
         raise ValueError(
             f"Domain {domain!r} is being worked on by {_read_holder(holder)}: wait until that has ended, or stop it."
         ) from None
+    with _signed(lock, holder, run_id):
+        yield
+
+
+def is_held(domain: str) -> bool:
+    """Whether a living process holds the domain; it is held for a moment to find out."""
+    lock, _ = _lock(domain)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+@contextmanager
+def training_lock(run_id: str | None = None) -> Iterator[None]:
+    """Train alone: whoever comes second waits until the first has ended, however it ends, and says so in the log.
+
+    Dagster's pool keeps runs in the queue meanwhile; this one holds for those of the command line too.
+
+    Args:
+        run_id: named to those who wait.
+    """
+    lock, holder = _lock(_TRAINING)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("another training is going on, by %s: this one waits for its end", _read_holder(holder))
+        lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
+    with _signed(lock, holder, run_id):
+        yield
+
+
+def _lock(name: str) -> tuple[FileLock, Path]:
+    """A lock that isn't taken yet, and the note of who holds it."""
+    locks_directory().mkdir(parents=True, exist_ok=True)
+    return FileLock(_below("locks", f"{name}.lock")), _below("locks", f"{name}.json")
+
+
+@contextmanager
+def _signed(lock: FileLock, holder: Path, run_id: str | None) -> Iterator[None]:
+    """Note who holds a lock that was acquired, and release it in the end."""
     try:
         write_file(holder, json.dumps({"pid": os.getpid(), "run": run_id}).encode())
         yield

@@ -68,6 +68,10 @@ class FileIOManager(ConfigurableIOManager, UPathIOManager):
     def decode(self, context: InputContext, path: UPath) -> Any:
         """The value again; ValueError if it is damaged."""
 
+    def get_path_for_partition(self, context: InputContext | OutputContext, path: UPath, partition: str) -> UPath:
+        """As Dagster's; ValueError for a partition that would lead elsewhere."""
+        return super().get_path_for_partition(context, path, home.plain_name(partition))
+
     def dump_to_path(self, context: OutputContext, obj: Any, path: UPath) -> None:
         """Write all or nothing: by renaming on a local disk; on object storage in one put, `facts.json` last."""
         from models.files import staged_directory, write_file

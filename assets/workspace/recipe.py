@@ -127,16 +127,16 @@ class Recipe:
         directory = home.checkpoint_directory(domain, provenance.identity)
         found = find(directory, provenance.identity)
         made = found is None
+        state = home.training_directory(domain, provenance.identity)
         if found is None:
-            state = home.training_directory(domain, provenance.identity)
-            with staged_directory(directory) as staged:
+            with home.training_lock(provenance.dagster_run), staged_directory(directory) as staged:
                 with measured() as meter:
                     fitted = self.follow(staged, callbacks, state)
                 record = self._record(fitted, meter.cost, provenance.profile or "")
                 (staged / TRAINING).write_bytes(record.to_json())
                 found = provenance.model_copy(update={"files": file_digests(staged)})
                 (staged / PROVENANCE).write_bytes(found.to_json())
-            shutil.rmtree(state, ignore_errors=True)
+        shutil.rmtree(state, ignore_errors=True)  # a process that is killed here leaves it to the next one
         checkpoint = Checkpoint(
             name=self.name, domain=domain, directory=directory, provenance=found, seconds=0.0, upstream=self.upstream
         )

@@ -8,6 +8,9 @@ from dagster import ConfigurableResource, DagsterInstance, DagsterRunStatus, Ini
 from assets.configuration.resources import PARTITION_TAG, partition_of
 from assets.workspace import home
 
+COMMAND_TAG, COMMAND_LINE = "slmrec/started_by", "command line"
+"""On the runs that `make run` and its like have made and begun themselves."""
+
 
 class Home(ConfigurableResource["Home"]):
     """`$SLMREC_HOME`, held by one run a domain at a time: a second one is refused at once, told who holds it."""
@@ -28,8 +31,14 @@ class Home(ConfigurableResource["Home"]):
 
 
 def cancel_abandoned(instance: DagsterInstance, domain: str, own_run: str | None = None) -> None:
-    """Close the runs of killed processes: whoever holds a domain's lock knows that no other run of it lives."""
+    """Close the runs of killed processes: whoever holds a domain's lock knows that no other run of it lives.
+
+    A run of the command line that has not begun was killed too: it is none that waits in the queue.
+    """
     going = RunsFilter(statuses=[DagsterRunStatus.STARTING, DagsterRunStatus.STARTED], tags={PARTITION_TAG: domain})
-    for run in instance.get_runs(going):
+    unbegun = RunsFilter(
+        statuses=[DagsterRunStatus.NOT_STARTED], tags={PARTITION_TAG: domain, COMMAND_TAG: COMMAND_LINE}
+    )
+    for run in (*instance.get_runs(going), *instance.get_runs(unbegun)):
         if run.run_id != own_run:
             instance.report_run_canceled(run, message="Its process was killed.")

@@ -1,7 +1,7 @@
 """Which checkpoints and evaluations are kept: those in use, the newest of each name, and those that are young.
 
 In use is what the records of the domain's assets name, near or far. Everything else can be made again from its recipe;
-registered versions hold copies of their own.
+registered versions hold copies of their own (`assets/registry/retention.py`).
 """
 
 import json
@@ -55,6 +55,19 @@ def remove(directories: list[Stale]) -> None:
         shutil.rmtree(away)
 
 
+def recorded_values() -> Iterator[Any]:
+    """Every value in the records that assets hand to each other, with all that is inside it."""
+
+    def within(value: Any) -> Iterator[Any]:
+        yield value
+        if isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from within(inner)
+
+    for record in home.records_directory().rglob("*.json"):
+        yield from within(json.loads(record.read_bytes()))
+
+
 def _name_of(path: Path) -> str:
     """Whose directory it is: the checkpoint's name, the judged recommender's; all damaged ones are alike."""
     if ".damaged-" in path.name:
@@ -70,18 +83,7 @@ def _name_of(path: Path) -> str:
 
 def _named_in_records() -> Iterator[Path]:
     """Every directory that a record names, however deep."""
-
-    def paths(value: Any) -> Iterator[Path]:
-        if isinstance(value, dict):
-            value = list(value.values())
-        if isinstance(value, list):
-            for inner in value:
-                yield from paths(inner)
-        elif isinstance(value, str) and value.startswith("/"):
-            yield Path(value)
-
-    for record in home.records_directory().rglob("*.json"):
-        yield from paths(json.loads(record.read_bytes()))
+    return (Path(value) for value in recorded_values() if isinstance(value, str) and value.startswith("/"))
 
 
 def _changed(path: Path) -> float:

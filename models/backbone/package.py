@@ -8,6 +8,7 @@ The wheel is an archive to us: nothing of it is installed, imported or run. pip 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -26,10 +27,13 @@ PINS = {
     "package": (r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", "be the name of a Python package"),
     "version": (r"[0-9][\w.!+-]*", "be one version such as 0.1.2, without a range"),
     "sha256": (r"[0-9a-f]{64}", "be the wheel's digest, 64 hexadecimal digits"),
-    "file": (r"(?!.*\.\.)[^/\\][^\\]*", "be a path inside of the package, without .. or a / in front"),
+    "file": (r"(?s)(?!.*\.\.)[^/\\][^\\]*", "be a path inside of the package, without .. or a / in front"),
 }
 """The settings that pin a file: what each looks like, and the same in words."""
+MAXIMUM_BYTES = 16 << 30
+"""Of a wheel, and of each file that is taken out of it (ours): twice the weights of four billion parameters."""
 UNREACHABLE = ("connection broken", "connection error", "Max retries exceeded", "Could not fetch URL")
+TOO_LARGE = os.strerror(errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def unpacked(pinned: PinnedFile, *beside: str) -> Iterator[Path]:
     """The file, in a folder of its own that is gone afterwards, with those files of its folder that are named.
 
     Raises:
-        ValueError: if the wheel can't be had or isn't the pinned one, or has no such file.
+        ValueError: if the wheel can't be had or isn't the pinned one, has no such file, or a file of it is too large.
     """
     wheel, here = fetched_wheel(pinned), PurePosixPath(pinned.file).parent
     with TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
@@ -74,6 +78,7 @@ def unpacked(pinned: PinnedFile, *beside: str) -> Iterator[Path]:
             )
         for name in (path.name, *beside):
             if str(here / name) in packed:
+                _require_small(archive.getinfo(str(here / name)).file_size, f"{name} of {pinned}")
                 target = Path(folder) / name
                 target.parent.mkdir(exist_ok=True)
                 with archive.open(str(here / name)) as source, target.open("wb") as written:
@@ -85,7 +90,7 @@ def fetched_wheel(pinned: PinnedFile) -> Path:
     """The wheel in the user's cache, which the domains share; fetched by pip unless it lies there whole.
 
     Raises:
-        ValueError: if pip can't fetch it, its digest is another, or the cache can't be written.
+        ValueError: if pip can't fetch it, it is too large, its digest is another, or the cache can't be written.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     wheel = cache / "slmrec" / "packages" / pinned.sha256 / "package.whl"
@@ -94,6 +99,7 @@ def fetched_wheel(pinned: PinnedFile) -> Path:
     with TemporaryDirectory() as folder:
         _download(pinned, folder)
         (found,) = Path(folder).iterdir()
+        _require_small(found.stat().st_size, found.name)  # pip moves it there, which no limit of its process sees
         if (digest := file_digest(found)) != pinned.sha256:
             raise ValueError(
                 f"{found.name} has the sha256 {digest}, but {pinned.sha256} is asked for: check the package's version "
@@ -109,10 +115,29 @@ def fetched_wheel(pinned: PinnedFile) -> Path:
     return wheel
 
 
+def _require_small(size: int, what: str) -> None:
+    if size > MAXIMUM_BYTES:
+        raise ValueError(f"{what} has {size:,} bytes, and at most {MAXIMUM_BYTES:,} are taken: choose a smaller model.")
+
+
 def _download(pinned: PinnedFile, folder: str) -> None:
-    command = ["pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
+    limited = (
+        "import resource, runpy, sys\n"
+        "limit = int(sys.argv.pop(1))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+    )
+    command = ["download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     done = subprocess.run(  # noqa: S603  # the settings allow no option in place of a name
-        [sys.executable, "-m", *command, f"--dest={folder}", f"{pinned.package}=={pinned.version}"],
+        [
+            sys.executable,
+            "-c",
+            limited,
+            str(MAXIMUM_BYTES),
+            *command,
+            f"--dest={folder}",
+            f"{pinned.package}=={pinned.version}",
+        ],
         capture_output=True,
         text=True,
         errors="replace",
@@ -121,7 +146,9 @@ def _download(pinned: PinnedFile, folder: str) -> None:
     if done.returncode == 0:
         return
     last = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
-    if any(sign in done.stderr + done.stdout for sign in UNREACHABLE):
+    if TOO_LARGE in done.stderr + done.stdout:
+        todo = f"its wheel is larger than the {MAXIMUM_BYTES:,} bytes that are taken: choose a smaller model"
+    elif any(sign in done.stderr + done.stdout for sign in UNREACHABLE):
         todo = "pip can't reach its index: check the network and pip's settings (pip config list)"
     else:
         todo = "check package and version, and that pip's index (pip config list) has a wheel of it"

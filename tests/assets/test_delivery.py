@@ -319,6 +319,20 @@ def test_a_student_that_answers_too_slowly_is_held_back(gate: Gate) -> None:
     assert 0 < found.values["median_ms"] <= found.values["largest_ms"]
 
 
+def test_a_later_verdict_that_fails_takes_the_alias_back_and_the_page_says_so(gate: Gate) -> None:
+    first, second = gate.student(GRAPH), gate.student(GRAPH, seed=1)
+    gate.pass_through(first)
+    assert "no longer" not in gate.page("1")
+    assert gate.pass_through(first, latency_ms=1e-6).failed == {"answers_in_time"}
+    assert gate.alias() is None
+    assert gate.tags("1")["slmrec.gate"] == "failed"
+    assert "**Gate: failed** It was the challenger by an earlier verdict, and is no longer." in gate.page("1")
+    gate.pass_through(second)
+    gate.pass_through(first, latency_ms=1e-6)
+    assert gate.alias() == second.model
+    assert "no longer" not in gate.page("1")
+
+
 def test_the_median_request_counts_and_the_budget_itself_is_allowed() -> None:
     assert answers_in_time([1.0, 100.0, 2.0], 2.0).passed
     assert not answers_in_time([1.0, 100.0, 2.1], 2.0).passed

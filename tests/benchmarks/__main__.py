@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks import (
+    batch_recommendations,
     catalogue_loss,
     data,
     depth,
@@ -17,6 +18,7 @@ from tests.benchmarks import (
     inference,
     narrow_student,
     ranking,
+    serving,
     shared_prompt,
 )
 from tests.benchmarks.harness import Measurement
@@ -39,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "real_backbone_step": distillation.measure_time_on_a_real_backbone,
     "inference": inference.measure_against_plain,
     "inference_32_layers": inference.measure_against_deep,
+    "batch_recommendations": batch_recommendations.measure_against_plain,
     "student_vs_sasrec": narrow_student.measure_batch,
     "student_vs_sasrec_request": narrow_student.measure_request,
     "depth_training": depth.measure_training,
@@ -46,6 +49,9 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "depth_inference": depth.measure_inference,
     "first_layers_memory": first_layers.measure_memory,
     "full_ranking": ranking.measure_full_ranking,
+    "serving": serving.measure_request,
+    "serving_in_process": serving.measure_against_in_process,
+    "serving_32_layers": serving.measure_against_deep,
     "sampled_metrics": ranking.measure_sampled_metrics,
 }
 

@@ -22,6 +22,7 @@ STUDIES, DELIVERY = "tests/assets/studies", "tests/assets/test_delivery.py"
 PROMOTIONS = "tests/assets/registry/test_promotions.py"
 SASREC, SLMREC = "tests/models/baselines/test_sasrec.py", "tests/models/slmrec"
 TRAINING = "tests/models/training"
+RECOMMENDATIONS, LISTS = "tests/assets/test_recommendations.py", "tests/assets/workspace/test_recommended.py"
 
 EDITS = (
     # which rows a training reads
@@ -160,6 +161,13 @@ EDITS = (
         DELIVERY,
     ),
     Edit(
+        "a challenger that fails a later verdict stays it",
+        "assets/delivery.py",
+        "        versions.remove_alias(decision.model, CHALLENGER)",
+        "        pass",
+        DELIVERY,
+    ),
+    Edit(
         "the gate takes whoever passes for the champion",
         "assets/delivery.py",
         "versions.set_alias(decision.model, CHALLENGER)",
@@ -285,6 +293,20 @@ EDITS = (
         """if entry.action == "rolled back" and""",
         """if entry.action == "never" and""",
         PROMOTIONS,
+    ),
+    Edit(
+        "make prune takes the version that a rollback restores",
+        "assets/registry/retention.py",
+        "(promotion_log.predecessor(entries), *(x.after for x in entries[-1:]))",
+        "[x.after for x in entries[-1:]]",
+        "tests/assets/registry/test_retention.py",
+    ),
+    Edit(
+        "make prune takes the challenger",
+        "assets/registry/retention.py",
+        "version in kept or version.version in map(str, aliased)",
+        "version in kept",
+        "tests/assets/registry/test_retention.py",
     ),
     Edit(
         "results of different data in one table",
@@ -565,4 +587,54 @@ EDITS = (
         TRAINING,
     ),
     Edit("Adam's β2 is another", "models/training/run.py", "adam_beta2=0.999", "adam_beta2=0.9", TRAINING),
+    # what is recommended to whom
+    Edit(
+        "the challenger recommends",
+        "assets/registry/champion.py",
+        "found = (aliased(model_name(domain, recommender), CHAMPION)",
+        'found = (aliased(model_name(domain, recommender), "challenger")',
+        RECOMMENDATIONS,
+    ),
+    Edit(
+        "another domain's champion recommends",
+        "assets/recommendations.py",
+        "version = champion_of(domain)",
+        'version = champion_of("elsewhere")',
+        RECOMMENDATIONS,
+    ),
+    Edit(
+        "recommendations know nothing of the test targets",
+        "assets/recommendations.py",
+        'items = sequences["items"]',
+        'items = sequences["items"].list.head(sequences["items"].list.len() - 1)',
+        RECOMMENDATIONS,
+    ),
+    Edit(
+        "recommendations of other raw ids",
+        "assets/workspace/recommended.py",
+        "raw.gather(items_Bk[users, places] - 1)",
+        "raw.reverse().gather(items_Bk[users, places] - 1)",
+        RECOMMENDATIONS,
+    ),
+    Edit(
+        "a killed run's lists are made again",
+        "assets/workspace/recommended.py",
+        "if _readable(path):",
+        "if not path:",
+        LISTS,
+    ),
+    Edit(
+        "lists of other data stay",
+        "assets/workspace/recommended.py",
+        '"data": data, "k": k, "code": code}',
+        '"data": "", "k": k, "code": code}',
+        LISTS,
+    ),
+    Edit(
+        "a version that comes back is not asked for",
+        "orchestration/sensors/recommendations.py",
+        ":after:{before}",
+        "",
+        "tests/orchestration/test_recommendations_sensor.py",
+    ),
 )

@@ -51,6 +51,7 @@ def test_set_up_says_beforehand_what_it_takes_and_is_not_silent() -> None:
         (("run", "DOMAIN=d", "PROFILE=p", "AS_OF=2018-09-26"), "run --domain 'd' --profile 'p' --as-of '2018-09-26'"),
         (("run", "DOMAIN=d", "PROFILE=p"), "run --domain 'd' --profile 'p'"),
         (("studies", "DOMAIN=d", "PROFILE=p"), "studies --domain 'd' --profile 'p'"),
+        (("recommend", "DOMAIN=d"), "recommend --domain 'd'"),
         (("demo",), "run --domain sample --profile sample"),
         (
             ("promote", "DOMAIN=d", "REASON=r"),
@@ -69,6 +70,8 @@ def test_set_up_says_beforehand_what_it_takes_and_is_not_silent() -> None:
             """rollback --domain 'd' --reason "$REASON" --by "$BY\"""",
         ),
         (("history", "DOMAIN=d"), "history --domain 'd'"),
+        (("serve", "DOMAIN=d"), "serve --domain 'd' --port '8000' --host '127.0.0.1'"),
+        (("serve", "DOMAIN=d", "PORT=1", "HOST=::1"), "serve --domain 'd' --port '1' --host '::1'"),
         (("prune",), "prune --keep '3' --days '30'"),
         (("prune", "KEEP=1", "DAYS=0", "DRY=1"), "prune --keep '1' --days '0' --dry"),
         (("ui", "DAGSTER_PORT=1", "MLFLOW_PORT=2"), "ui --dagster-port '1' --mlflow-port '2'"),
@@ -77,6 +80,11 @@ def test_set_up_says_beforehand_what_it_takes_and_is_not_silent() -> None:
 def test_make_hands_its_settings_on(given: tuple[str, ...], called: str) -> None:
     *_, last = make("-n", *given).strip().splitlines()
     assert last.rstrip() == f".venv/bin/python -m orchestration {called}"
+
+
+def test_a_host_that_the_shell_has_set_serves_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "0.0.0.0")
+    assert "--host '127.0.0.1'" in make("-n", "serve", "DOMAIN=d")
 
 
 @pytest.mark.parametrize(("domains", "profile"), [("own.yaml", "sample"), (None, "sample"), ("own.yaml", "tiny.yaml")])

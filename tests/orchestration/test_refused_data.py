@@ -1,4 +1,4 @@
-"""Other data come in: where they are refused the good tables stay, and where they are not drift is seen.
+"""Other data come in: where they are refused the good tables stay, and where they are not the change is seen.
 
 All runs are made one after another in one process of their own, for Great Expectations takes seconds to import.
 """
@@ -206,7 +206,7 @@ def test_nothing_that_a_check_refuses_is_stored(
         assert refused.digests[asset] == before.digests[asset]
 
 
-def test_drift_is_judged_against_the_last_materialisation(runs: Mapping[str, Run]) -> None:
+def test_changes_are_judged_against_the_last_materialisation(runs: Mapping[str, Run]) -> None:
     first, second = runs["first"], runs["second"]
     assert (first.success, first.failed) == (True, {})
     assert first.newest_day == ["days_gone_back = 0; first materialisation: nothing to compare with"]

@@ -90,6 +90,29 @@ def test_a_reviewer_promotes_and_goes_back(place: Workplace) -> None:
     ]
 
 
+def test_the_other_models_version_is_named_by_its_recommender(place: Workplace, tmp_path: Path) -> None:
+    """After the story: the narrow student was never put to the gate, so it needs force; one rollback leads back."""
+    copy = place.copied_to(tmp_path)
+    words = ["--domain", "tiny", "--reason", "smaller"]
+    other = [*words, "--recommender", "narrow_student", "--version", "1"]
+    refused, forced, back = (
+        copy.run("promote", *other, USER="bob"),
+        copy.run("promote", *other, "--force", USER="bob"),
+        copy.run("rollback", *words, USER="bob"),
+    )
+    assert refused.stderr.startswith("slmrec: Version 1 of slmrec-tiny-narrow_student has not been through the gate")
+    assert forced.stdout.startswith("tiny: version 1 of slmrec-tiny-narrow_student is the champion (before: ")
+    assert back.stdout.strip().endswith("is the champion again (before: version 1 of slmrec-tiny-narrow_student).")
+
+
+def test_without_a_verdict_the_model_has_to_be_named(place: Workplace, tmp_path: Path) -> None:
+    copy = place.copied_to(tmp_path)
+    (copy.home / "records/challenger/tiny.json").unlink()
+    done = copy.run("promote", "--domain", "tiny", "--reason", "a test", USER="bob")
+    assert done.returncode == 2
+    assert "No student of tiny has been through the gate in this home: make run DOMAIN=tiny" in done.stderr
+
+
 def test_a_domain_that_is_not_there_is_named(workplace: Workplace) -> None:
     done = workplace.run("history", "--domain", "nowhere")
     assert done.returncode == 2

@@ -27,7 +27,7 @@ def look_out(tmp_path: Path) -> SensorDefinition:
     domains, profile = tmp_path / "domains.yaml", tmp_path / "tiny.yaml"
     domains.write_text(DOMAINS.replace("tiny:", "empty:") + DOMAINS.replace("tiny:", "beauty:"))
     profile.write_text(PROFILE)
-    (found,) = build_definitions([domains], [profile], "tiny").sensors or ()
+    found = build_definitions([domains], [profile], "tiny").get_repository_def().get_sensor_def("champion_sensor")
     assert isinstance(found, SensorDefinition)
     return found
 

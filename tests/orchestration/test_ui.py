@@ -1,5 +1,6 @@
 """`make ui`: the servers come up over a finished home, show what the chain made, and end without a word."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -88,6 +89,17 @@ def test_mlflow_shows_the_challenger(servers: Servers) -> None:
     address = f"{servers.mlflow}/api/2.0/mlflow/registered-models/alias"
     answer = servers.session.get(address, params=question, timeout=60).json()
     assert answer["model_version"]["name"] == "slmrec-tiny-student"
+
+
+def test_all_of_it_listens_on_this_machine_only(servers: Servers, finished: Workplace) -> None:
+    """What listens on every address answers at 127.0.0.2 too."""
+    servers.session.get(f"{servers.mlflow}/health", timeout=60)
+    (location,) = json.loads((finished.home / "dagster/workspace.yaml").read_text())["load_from"]
+    ports = [int(servers.dagster.rpartition(":")[2]), int(servers.mlflow.rpartition(":")[2])]
+    for port in (*ports, location["grpc_server"]["port"]):
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=10)
 
 
 def test_a_taken_port_is_said(servers: Servers, finished: Workplace) -> None:

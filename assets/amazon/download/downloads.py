@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tenacity
 
+from assets.amazon.download.addresses import shown
 from assets.amazon.download.partial import Partial, Progress
 from assets.amazon.download.transfer import InterruptedTransferError, RefusedError, transfer
 from assets.amazon.reading.formats import check_keys
@@ -23,6 +24,10 @@ ATTEMPTS = 5
 FIRST_SECONDS, LONGEST_SECONDS = 1, 60
 GAIN_BYTES = 1 << 20
 """An attempt that brings this much more than any before it starts the count anew."""
+
+
+class MirrorsAwayError(ValueError):
+    """No mirror gave the file, and one of them was only interrupted: the same request may succeed later."""
 
 
 def download(
@@ -49,26 +54,27 @@ def download(
         The address that gave the file, and its path.
 
     Raises:
-        ValueError: no mirror gave it: names each one's reason and where to put the file by hand. Or the disk is full
-            or can't be written.
+        ValueError: no mirror gave it: names each one's reason and where to put the file by hand; MirrorsAwayError if it
+            may be given later. Or the disk is full or can't be written.
     """
-    reasons = []
+    reasons, kind = [], ValueError
     for url in sorted(places, key=lambda url: not Partial(places[url]).resumable(url)):
         partial = Partial(places[url])
         try:
             _fetch(url, partial, maximum_bytes or MAXIMUM_BYTES, progress, sleep)
             _check(partial, part, maximum_bytes, progress)
         except RefusedError as error:
-            reasons.append(f"{url}: {error}")
+            reasons.append(f"{shown(url)}: {error}")
             progress(f"not from {reasons[-1]}")
+            kind = MirrorsAwayError if isinstance(error.__cause__, InterruptedTransferError) else kind
         else:
             partial.finish()
             for other in set(places.values()) - {partial.target}:
                 Partial(other).discard()
-            progress(f"{partial.target}: {partial.size:,} bytes from {url}")
+            progress(f"{partial.target}: {partial.size:,} bytes from {shown(url)}")
             return url, partial.target
     by_hand = " or ".join(str(path.absolute()) for path in dict.fromkeys(places.values()))
-    raise ValueError(
+    raise kind(
         "No mirror gave the file:\n  "
         + "\n  ".join(reasons)
         + "\nTry again later (what arrived is kept), add a mirror to the domain's source, or fetch the file by other "
@@ -94,7 +100,7 @@ def _fetch(url: str, partial: Partial, maximum_bytes: int, progress: Progress, s
 
     def attempt() -> None:
         kept = partial.size if partial.resumable(url) else 0
-        progress(f"downloading {url}" + (f", resuming after {kept:,} bytes" if kept else ""))
+        progress(f"downloading {shown(url)}" + (f", resuming after {kept:,} bytes" if kept else ""))
         transfer(url, partial, maximum_bytes, progress)
 
     try:
@@ -104,7 +110,9 @@ def _fetch(url: str, partial: Partial, maximum_bytes: int, progress: Progress, s
             wait=lambda state: max(interruption(state).asked_seconds, full_jitter(state)),
             stop=tenacity.stop_after_attempt(ATTEMPTS),
             reraise=True,
-            before_sleep=lambda at: progress(f"{url}: {interruption(at)}; asking again in {at.upcoming_sleep:.0f} s"),
+            before_sleep=lambda at: progress(
+                f"{shown(url)}: {interruption(at)}; asking again in {at.upcoming_sleep:.0f} s"
+            ),
             sleep=sleep,
         )(attempt)
     except InterruptedTransferError as error:

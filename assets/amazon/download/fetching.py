@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 
 from assets.amazon import synthetic
 from assets.amazon.download import downloads
+from assets.amazon.download.addresses import shown
+from assets.amazon.download.looking import Look, OutOfReachError, changed, look_at_url
 from assets.amazon.download.partial import Progress
 from assets.amazon.download.sources import AmazonSource, LocalSource, Source, SyntheticSource
 from assets.amazon.reading.json_lines import check_json_lines
@@ -35,10 +37,11 @@ def check_source(source: Source) -> None:
             _local_file(source, "metadata")
 
 
-def fetch(source: Source, part: Part, directory: Path, progress: Progress) -> RawFile:
+def fetch(source: Source, part: Part, directory: Path, progress: Progress, *, renew: bool = False) -> RawFile:
     """Make, find or download the reviews or the metadata; `directory` is the domain's own.
 
-    A source without metadata gives a RawFile whose path is None.
+    A source without metadata gives a RawFile whose path is None. With `renew`, what was downloaded is downloaded again
+    if the server has another edition of it by now; if the server can't be asked, what is there is used.
 
     Raises:
         ValueError: the file is missing, unreadable, empty, damaged, too large or of another format, or no mirror gave
@@ -64,22 +67,41 @@ def fetch(source: Source, part: Part, directory: Path, progress: Progress) -> Ra
         progress(f"{part}: another process is fetching the same file; waiting for it")
         held = lock.acquire()
     with held:
-        return _take_up_or_download(places, part, addresses.maximum_bytes, progress)
+        editions = {url: _edition(url, progress) for url in places} if renew else {}
+        return _take_up_or_download(places, part, addresses.maximum_bytes, progress, editions)
 
 
-def _take_up_or_download(places: dict[str, Path], part: Part, maximum_bytes: int | None, progress: Progress) -> RawFile:
+def _edition(url: str, progress: Progress) -> Look:
+    """What the server says of the file; nothing where it can't be asked."""
+    try:
+        return look_at_url(url)
+    except OutOfReachError as error:
+        progress(f"whether the file has changed can't be seen: {error}")
+        return {}
+
+
+def _take_up_or_download(
+    places: dict[str, Path], part: Part, maximum_bytes: int | None, progress: Progress, editions: dict[str, Look]
+) -> RawFile:
     for url, path in places.items():
-        if found := take_up(path, {"url": url}):
-            progress(f"{part}: {path} is there already, from {url}")
-            return RawFile(part=part, path=path, bytes=found[0], sha256=found[1], origin=url, synthetic=False)
+        if found := take_up(path, {"url": shown(url)}):
+            edition = editions.get(url, {})
+            noted = read_json(_note_path(path)).get("edition")
+            if changed(noted or {"bytes": found[0]}, edition):
+                progress(f"{part}: {shown(url)} has another edition than {path}")
+                break
+            if edition and not noted:
+                write_note(path, {"url": shown(url)}, *found, edition)
+            progress(f"{part}: {path} is there already, from {shown(url)}")
+            return RawFile(part=part, path=path, bytes=found[0], sha256=found[1], origin=shown(url), synthetic=False)
     by_hand = next((path for path in places.values() if path.exists() and not _note_path(path).exists()), None)
     if by_hand is not None:
         check_json_lines(by_hand, "It was put there by hand: replace it, or remove it to have it downloaded.")
         return _look(by_hand, part, f"{by_hand} (put there by hand)", maximum_bytes, progress)
     url, path = downloads.download(places, part, progress, maximum_bytes)
     size, sha256 = measure(path)
-    write_note(path, {"url": url}, size, sha256)
-    return RawFile(part=part, path=path, bytes=size, sha256=sha256, origin=url, synthetic=False)
+    write_note(path, {"url": shown(url)}, size, sha256, editions.get(url))
+    return RawFile(part=part, path=path, bytes=size, sha256=sha256, origin=shown(url), synthetic=False)
 
 
 def _look(
@@ -120,10 +142,10 @@ def measure(path: Path) -> tuple[int, str]:
     return path.stat().st_size, file_digest(path)
 
 
-def write_note(path: Path, made_from: dict[str, Any], size: int, sha256: str) -> None:
-    """Note what the file was made from, and what it is like now."""
+def write_note(path: Path, made_from: dict[str, Any], size: int, sha256: str, edition: Look | None = None) -> None:
+    """Note what the file was made from, what it is like now, and what its server said of it."""
     note = {"made_from": made_from, "bytes": size, "sha256": sha256, "modified_ns": path.stat().st_mtime_ns}
-    write_json(_note_path(path), note)
+    write_json(_note_path(path), {**note, **({"edition": edition} if edition else {})})
 
 
 def take_up(path: Path, made_from: dict[str, Any]) -> tuple[int, str] | None:
@@ -145,7 +167,7 @@ def take_up(path: Path, made_from: dict[str, Any]) -> tuple[int, str] | None:
         return noted
     if measure(path) != noted:
         return None
-    write_note(path, made_from, *noted)
+    write_note(path, made_from, *noted, note.get("edition"))
     return noted
 
 

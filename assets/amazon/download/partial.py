@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from assets.amazon.download.addresses import shown
 from models.files import read_json, write_json
 
 Progress = Callable[[str], None]
@@ -29,7 +30,7 @@ LINE_SHARE = 20
 class Edition:
     """One state of a file at one address, as its server describes it."""
 
-    url: str
+    url: str  # as `shown`
     validator: str | None  # a strong ETag or a Last-Modified date: it changes with the file; None: there is neither
     size: int | None  # of the whole file, in bytes; None: not announced
 
@@ -49,7 +50,12 @@ class Partial:
 
     def resumable(self, url: str) -> bool:
         """Whether more of it can be asked for at this address, and a change of the file in between be noticed."""
-        return self.size > 0 and self.edition is not None and self.edition.url == url and bool(self.edition.validator)
+        return (
+            self.size > 0
+            and self.edition is not None
+            and self.edition.url == shown(url)
+            and bool(self.edition.validator)
+        )
 
     def restart(self, edition: Edition) -> None:
         """Forget what is there; what comes now is of this edition."""

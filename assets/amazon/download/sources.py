@@ -1,16 +1,16 @@
 """Where a domain's raw files come from: made here, a local path, an https address with mirrors, or an Amazon release.
 
-Settings only. How a source's files are fetched is `fetching.py`'s subject, where Amazon's lie that of `releases.py`.
+Settings only. How a source's files are fetched is `fetching.py`'s subject, where Amazon's lie that of `releases.py`,
+which addresses are asked that of `addresses.py`.
 """
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, model_validator
 
 from assets.amazon.download import releases
+from assets.amazon.download.addresses import check_url, shown
 
 MaximumBytes = Annotated[
     int | None,
@@ -48,21 +48,10 @@ class LocalSource(BaseModel, extra="forbid", frozen=True):
     maximum_bytes: MaximumBytes = None
 
 
-def check_url(url: str) -> str:
-    """The address; ValueError unless it is https, or http on this very machine."""
-    parts = urlsplit(url)
-    try:
-        loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        loopback = False
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
-        return url
-    raise ValueError(
-        f"{url!r} is not an https:// address (http:// is allowed for this machine only): correct the domain's source."
-    )
+Address = Annotated[str, AfterValidator(check_url), PlainSerializer(shown, when_used="json")]
+"""As JSON it is written down without its keys."""
 
-
-Mirrors = Annotated[list[Annotated[str, AfterValidator(check_url)]], Field(min_length=1)]
+Mirrors = Annotated[list[Address], Field(min_length=1)]
 
 
 class HttpsSource(BaseModel, extra="forbid", frozen=True):

@@ -16,8 +16,8 @@ from urllib.parse import urljoin
 import requests
 import urllib3
 
+from assets.amazon.download.addresses import check_url, shown
 from assets.amazon.download.partial import Edition, Partial, Progress
-from assets.amazon.download.sources import check_url
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60
@@ -54,7 +54,7 @@ def transfer(url: str, partial: Partial, maximum_bytes: int, progress: Progress)
         headers |= {"Range": f"bytes={partial.size}-", "If-Range": kept.validator or ""}
     try:
         with (
-            _CheckedSession() as session,
+            CheckedSession() as session,
             session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response,
         ):
             if response.status_code in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
@@ -81,7 +81,7 @@ def _receive(url: str, response: requests.Response, partial: Partial, maximum_by
         if start.startswith(b"<"):
             raise RefusedError(f"the body holds an HTML page: it begins with {start.decode('utf-8', 'replace')!r}")
         length = response.headers.get("Content-Length", "")
-        partial.restart(Edition(url, _validator(response), int(length) if length.isdecimal() else None))
+        partial.restart(Edition(shown(url), _validator(response), int(length) if length.isdecimal() else None))
     expected = partial.edition.size if partial.edition else None
     allowed = f"more bytes than the {maximum_bytes:,} that `maximum_bytes` of the domain's source allows"
     if expected is not None and expected > maximum_bytes:
@@ -108,7 +108,7 @@ def _read(body: urllib3.HTTPResponse, at_end: bool = False) -> bytes:
     except urllib3.exceptions.HTTPError as error:
         if at_end:
             return b""
-        raise InterruptedTransferError(f"the connection broke ({error})") from error
+        raise InterruptedTransferError(f"the connection broke ({shown(str(error))})") from error
 
 
 def _continue(response: requests.Response, partial: Partial) -> None:
@@ -156,9 +156,9 @@ def _unreachable(error: requests.RequestException) -> RefusedError | Interrupted
     while cause is not None:
         unknown_host = isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
         if unknown_host or isinstance(cause, lasting):
-            return RefusedError(str(error))
+            return RefusedError(shown(str(error)))
         cause = getattr(cause, "reason", None) or cause.__cause__ or cause.__context__
-    return InterruptedTransferError(str(error) or type(error).__name__)
+    return InterruptedTransferError(shown(str(error)) or type(error).__name__)
 
 
 def _validator(response: requests.Response) -> str | None:
@@ -167,15 +167,16 @@ def _validator(response: requests.Response) -> str | None:
     return etag if etag.startswith('"') else response.headers.get("Last-Modified")
 
 
-class _CheckedSession(requests.Session):
+class CheckedSession(requests.Session):
     """Follows redirects to addresses that `check_url` allows, and says before asking where it won't."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """As the base class has it; RefusedError for an address that `check_url` doesn't allow."""
         target = super().get_redirect_target(resp)
         if target is not None:
             try:
                 check_url(urljoin(resp.url, target))
             except ValueError as error:
                 resp.close()
-                raise RefusedError(f"it redirects to {target}, which is not https") from error
+                raise RefusedError(f"it redirects to {shown(target)}, which is not https") from error
         return target

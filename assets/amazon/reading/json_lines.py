@@ -17,11 +17,10 @@ from typing import Any, TypeVar
 import polars as pl
 
 from assets.amazon.reading.json_fields import WHITE_SPACE, Fields, decode_fields, parse_object
-from assets.amazon.reading.raw_files import read_blocks
+from assets.amazon.reading.raw_files import LONGEST_LINE, read_blocks
 
 BATCH_BYTES = 16 << 20
 FIRST_LINES = 100
-FIRST_LINE_LIMIT = 1 << 28
 NOT_UTF8 = "not UTF-8 text"
 MOST_WORKERS = 4
 
@@ -199,10 +198,8 @@ def _first_lines(path: Path) -> Iterator[str]:
             if b"\n" in block:
                 *whole, rest = rest.split(b"\n")
                 yield from whole
-            if len(rest) > FIRST_LINE_LIMIT:
-                raise ValueError(
-                    f"{path} is damaged: one of its first lines is longer than {FIRST_LINE_LIMIT:,} bytes."
-                )
+            if len(rest) > LONGEST_LINE:
+                raise ValueError(f"{path} is damaged: one of its first lines is longer than {LONGEST_LINE:,} bytes.")
         yield rest
 
     texts = (line.decode("utf-8", "replace").strip(WHITE_SPACE) for line in lines())

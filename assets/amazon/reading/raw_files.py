@@ -7,7 +7,6 @@ is `json_lines.py`'s subject; where a file comes from, that of `download/`.
 
 import gzip
 import zlib
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,8 @@ MAXIMUM_BYTES = 64 << 30
 """Of a file, packed or unpacked, unless its source sets `maximum_bytes`. The releases' largest have about 30 GB."""
 MAXIMUM_RATIO, NEVER_TOO_MUCH = 100, 1 << 28
 """Unpacked to packed bytes, where the source sets nothing; JSON Lines have some 4. The first 256 MiB are free."""
+LONGEST_LINE = 1 << 28
+"""A line, to a block, is held in memory; the longest of the releases have some 100 kB (ours)."""
 BLOCK_BYTES = 1 << 17
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + kind]) + b"\x2a\x4d\x18" for kind in range(16)))
@@ -110,7 +111,7 @@ def read_through(path: Path, maximum_bytes: int | None) -> None:
         maximum_bytes: what the domain's source says.
 
     Raises:
-        ValueError, OSError: as `read_blocks`; or the file itself is too large.
+        ValueError, OSError: as `read_blocks`; or the file itself, or a line of it, is too large.
     """
     size, limit = path.stat().st_size, maximum_bytes or MAXIMUM_BYTES
     if size > limit:
@@ -120,7 +121,14 @@ def read_through(path: Path, maximum_bytes: int | None) -> None:
         )
     if is_packed(path):
         by_ratio = NEVER_TOO_MUCH + MAXIMUM_RATIO * size
-        deque(read_blocks(path, maximum_bytes or min(by_ratio, MAXIMUM_BYTES)), maxlen=0)
+        line = 0
+        for block in read_blocks(path, maximum_bytes or min(by_ratio, MAXIMUM_BYTES)):
+            line = len(block) - block.rfind(b"\n") - 1 if b"\n" in block else line + len(block)
+            if line > LONGEST_LINE:
+                raise ValueError(
+                    f"{path} has a line of more than {LONGEST_LINE:,} bytes, which would not fit into memory: put the "
+                    "right file there."
+                )
 
 
 def _unpacking(path: Path) -> Any:

@@ -8,7 +8,7 @@ from assets.amazon.validation.rules import Check, Validation, number
 from assets.amazon.validation.suites import validate
 
 
-class Drift(NamedTuple):
+class Change(NamedTuple):
     """How far some statistics may move: by a part of what they were, or by that much; ours."""
 
     check: str
@@ -20,30 +20,30 @@ class Drift(NamedTuple):
 
 LENGTHS = ("history_length_mean", "history_length_median", "history_length_p90")
 HEADS = ("top_1_percent_share", "top_10_percent_share")
-DRIFTS = (
-    Drift("sizes", "number of users, items and interactions", ("users", "items", "interactions"), "relative", 0.2),
-    Drift("density", "density", ("density",), "relative", 0.2),
-    Drift("history_lengths", "lengths of the histories", LENGTHS, "relative", 0.2),
-    Drift("popularity", "most popular items' share of the interactions", HEADS, "absolute", 0.05),
-    Drift("ties_and_repeats", "shares of ties and repeats", ("tied_share", "repeat_share"), "absolute", 0.05),
-    Drift("ratings", "mean rating", ("rating_mean",), "absolute", 0.2),
+CHANGES = (
+    Change("sizes", "number of users, items and interactions", ("users", "items", "interactions"), "relative", 0.2),
+    Change("density", "density", ("density",), "relative", 0.2),
+    Change("history_lengths", "lengths of the histories", LENGTHS, "relative", 0.2),
+    Change("popularity", "most popular items' share of the interactions", HEADS, "absolute", 0.05),
+    Change("ties_and_repeats", "shares of ties and repeats", ("tied_share", "repeat_share"), "absolute", 0.05),
+    Change("ratings", "mean rating", ("rating_mean",), "absolute", 0.2),
 )
-DRIFT_CHECKS = (
+CHANGE_CHECKS = (
     *(
         Check(
-            drift.check,
-            f"Since the last materialisation the {drift.description} moved by at most "
-            + (f"{drift.limit:.0%}." if drift.measure == "relative" else f"{drift.limit:g}."),
+            change.check,
+            f"Since the last materialisation the {change.description} moved by at most "
+            + (f"{change.limit:.0%}." if change.measure == "relative" else f"{change.limit:g}."),
             critical=False,
         )
-        for drift in DRIFTS
+        for change in CHANGES
     ),
     Check("newest_day", "The newest interaction is not older than at the last materialisation.", critical=False),
 )
 
 
-def check_drift(current: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Validation:
-    """Compare two `dataset_statistics`: `DRIFT_CHECKS`, in that order, none of them critical.
+def check_changes(current: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Validation:
+    """Compare two `dataset_statistics`: `CHANGE_CHECKS`, in that order, none of them critical.
 
     With nothing to compare with they pass and say so. A statistic that only one of the two has breaks its rule.
     """
@@ -54,22 +54,22 @@ def check_drift(current: Mapping[str, Any], previous: Mapping[str, Any] | None) 
         pairs = ((name, before.get(name, "unknown"), current.get(name, "unknown")) for name in statistics)
         return ", ".join(f"{name} from {_written(old)} to {_written(now)}" for name, old, now in pairs)
 
-    for drift in DRIFTS:
-        changes = {}
-        for name in drift.statistics:
+    for change in CHANGES:
+        moves = {}
+        for name in change.statistics:
             old, now = (float(values.get(name, "nan")) for values in (before, current))
             # what was nothing grows by no part of it: NaN, which no bound holds
-            unit = 1.0 if drift.measure == "absolute" or old == now else old or float("nan")
-            changes[f"{name}_change"] = (now - old) / unit
-        rules += number(drift.check, -drift.limit, drift.limit, **changes)
-        notes[drift.check] = moved(*drift.statistics)
+            unit = 1.0 if change.measure == "absolute" or old == now else old or float("nan")
+            moves[f"{name}_change"] = (now - old) / unit
+        rules += number(change.check, -change.limit, change.limit, **moves)
+        notes[change.check] = moved(*change.statistics)
     days = [dt.date.fromisoformat(values["last_day"]) for values in (before, current) if "last_day" in values]
     gone_back = (days[0] - days[1]).days if len(days) == 2 else float("nan")
     rules += number("newest_day", high=0, days_gone_back=gone_back)
     notes["newest_day"] = moved("last_day")
     if previous is None:
         notes = dict.fromkeys(notes, "first materialisation: nothing to compare with")
-    return validate("dataset_statistics", DRIFT_CHECKS, rules, notes)
+    return validate("dataset_statistics", CHANGE_CHECKS, rules, notes)
 
 
 def _written(value: float | str) -> str:

@@ -72,6 +72,7 @@ class Site:
     address: str
     files: dict[str, File] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    looks: int = 0
 
     def put(self, name: str, body: bytes, *faults: Fault, **kwargs: str | None) -> str:
         """Serve a file, and return its address."""
@@ -103,6 +104,19 @@ def serving() -> Iterator[Site]:
             file = site.files[request.name]
             exchange = Exchange(self, file, request)
             (file.faults.pop(0) if file.faults else Exchange.serve)(exchange)
+
+        def do_HEAD(self) -> None:
+            self.close_connection = True
+            file = site.files.get(self.path.removeprefix("/"))
+            site.looks += 1
+            self.send_response(200 if file else 404)
+            if file:
+                told = {"ETag": file.etag, "Last-Modified": file.date, "Content-Length": str(len(file.body))}
+                for name, value in told.items():
+                    if value is not None:
+                        self.send_header(name, value)
+            self.send_header("Connection", "close")
+            self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             pass

@@ -59,7 +59,7 @@ def test_paths_are_relative_to_the_yaml_file(tmp_path: Path) -> None:
         ),
         (
             "beauty: {title: B, SOURCE, filter: {}}",
-            "filter: there is no such setting here; there are title, source, maximum_bad_share, filters, split$",
+            "filter: there is no such setting here; there are title, source, .*, filters, split, drift, .*retrain$",
         ),
         (
             "beauty: {title: B, SOURCE, filters: }",
@@ -73,7 +73,17 @@ def test_paths_are_relative_to_the_yaml_file(tmp_path: Path) -> None:
             "beauty: {title: B, SOURCE, filters: {minimum_user_interactions: true}}",
             r"filters.minimum_user_interactions: it must be a valid integer \(given: True\)",
         ),
+        ("beauty: {title: B, SOURCE, retrain: weekly}", r"retrain: it must be a valid boolean \(given: 'weekly'\)"),
         ("beauty: {title: B, SOURCE, maximum_bad_share: true}", "maximum_bad_share: it must be a valid number"),
+        (
+            "beauty: {title: B, SOURCE, drift: {new_users: 20}}",
+            "drift.new_users: it must be less than or equal to 1",
+        ),
+        ("beauty: {title: B, SOURCE, drift: {score_psi: 0}}", "drift.score_psi: it must be greater than 0"),
+        (
+            "beauty: {title: B, SOURCE, drift: {psi: 0.1}}",
+            "drift.psi: there is no such setting here; there are it",
+        ),
         (
             "beauty: {title: B, SOURCE, filters: {as_of: 2018-13-01}}",
             r"mine\.yaml, domain 'beauty': filters.as_of: .* written as 2018-09-26 \(given: '2018-13-01'\)",

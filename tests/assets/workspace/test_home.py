@@ -1,11 +1,17 @@
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from assets.registry.store import model_name
 from assets.workspace import home
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +40,68 @@ def test_everything_lies_below_the_home(empty_home):
     assert home.mlflow_uri() == f"sqlite:///{empty_home}/mlflow.db"
 
 
+NAMES = (
+    st.text() | st.text(st.sampled_from("a./\\~\0\n:"), min_size=1) | st.sampled_from(["..", "../x", "/etc", "a/../.."])
+)
+ONE_NAME = (
+    home.raw_directory,
+    home.studies_directory,
+    home.report_directory,
+    home.promotions_log,
+    home.data_docs_directory,
+    home.recommendations_directory,
+)
+TWO_NAMES = (
+    home.checkpoint_directory,
+    home.training_directory,
+    home.results_directory,
+    home.recommending_directory,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NAMES, NAMES)
+def test_no_name_leads_out_of_the_home(empty_home, domain, identity):
+    """A path has as many steps below the home as names were put in, and resolves to a place below it."""
+    calls = [(make, (domain,)) for make in ONE_NAME] + [(make, (domain, identity)) for make in TWO_NAMES]
+    for make, given_names in calls:
+        try:
+            path = make(*given_names)
+        except ValueError:
+            assert not all(name.isascii() and name.replace("_", "a").isalnum() for name in given_names)
+            continue
+        assert Path(os.path.normpath(path)) == path
+        assert len(path.relative_to(empty_home).parts) == 1 + len(given_names)
+        assert not path.name.startswith(".")
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc/x", "", ".hidden", "a/b", "a\0b", "a\n", "é", "x" * 300])
+def test_neither_a_lock_nor_a_model_has_such_a_name(empty_home, name):
+    with pytest.raises(ValueError, match="use letters, digits"), home.domain_lock(name):
+        pytest.fail("it was locked")
+    for given_names in ((name, "student"), ("cloth", name)):
+        with pytest.raises(ValueError, match="use letters, digits"):
+            model_name(*given_names)
+    assert set(empty_home.parent.rglob("*")) == {empty_home, empty_home / "locks"}
+
+
+@pytest.mark.parametrize(
+    ("given_uri", "uri", "user", "password"),
+    [
+        ("http://ann:p%40ss@127.0.0.1:5999/", "http://127.0.0.1:5999/", "ann", "p@ss"),
+        ("https://ann@host", "https://host", "ann", ""),
+        ("postgresql+psycopg2://ann:pass@host/runs", "postgresql+psycopg2://ann:pass@host/runs", None, None),
+    ],
+)
+def test_the_user_of_a_tracking_server_is_kept_apart(empty_home, monkeypatch, given_uri, uri, user, password):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given_uri)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    assert home.mlflow_uri() == uri
+    assert (os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")) == (user, password)
+
+
 def test_a_tracking_server_replaces_the_sqlite_file(empty_home, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5999")
     assert home.mlflow_uri() == "http://127.0.0.1:5999"
@@ -53,6 +121,7 @@ def test_telemetry_is_off_unless_the_user_has_spoken(monkeypatch):
 
 def test_dagster_accepts_the_settings_that_are_written(empty_home):
     from dagster import DagsterInstance
+    from dagster._core.instance.config import PoolGranularity
 
     home.prepare_home()
     with DagsterInstance.from_config(str(home.dagster_home())) as instance:
@@ -60,7 +129,10 @@ def test_dagster_accepts_the_settings_that_are_written(empty_home):
         assert instance.managed_python_loggers == ["slmrec"]
         assert instance.root_directory == str(empty_home / "dagster")
         (limit,) = instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
+        pools = instance.get_concurrency_config().pool_config
+        assert instance.run_monitoring_enabled
     assert limit == {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+    assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 1)
 
 
 def test_preparing_again_keeps_the_users_settings(empty_home):
@@ -69,6 +141,48 @@ def test_preparing_again_keeps_the_users_settings(empty_home):
     settings.write_text("telemetry: {enabled: false}\n")
     home.prepare_home()
     assert settings.read_text() == "telemetry: {enabled: false}\n"
+
+
+def test_settings_of_an_earlier_version_are_replaced_unless_they_were_edited(empty_home, monkeypatch):
+    home.prepare_home()
+    settings, former = home.dagster_home() / "dagster.yaml", b"telemetry: {enabled: false}\n"
+    monkeypatch.setattr(home, "FORMER_DAGSTER_YAML", {hashlib.sha256(former).hexdigest()})
+    settings.write_bytes(former + b"# mine\n")
+    home.prepare_home()
+    assert settings.read_bytes() == former + b"# mine\n"
+    settings.write_bytes(former)
+    home.prepare_home()
+    assert settings.read_bytes() == home.DAGSTER_YAML.read_bytes()
+
+
+def test_the_present_settings_are_no_former_ones():
+    """Whoever changes them adds the digest of those before."""
+    assert hashlib.sha256(home.DAGSTER_YAML.read_bytes()).hexdigest() not in home.FORMER_DAGSTER_YAML
+
+
+def test_a_training_waits_for_the_one_before_and_says_so(empty_home, caplog):
+    hold = (
+        "import time\nfrom assets.workspace import home\nwith home.training_lock('run-1'):\n"
+        "    print('held', flush=True)\n    input()\n    print(time.time_ns(), flush=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    caplog.set_level("INFO", logger="slmrec.home")
+    release = threading.Timer(1.0, lambda: process.stdin.write(b"\n") and process.stdin.flush())
+    release.start()
+    with home.training_lock("run-2"):
+        begun = time.time_ns()
+    ended = int(process.communicate()[0])
+    assert begun > ended
+    assert f"by process {process.pid} (Dagster run run-1): this one waits" in caplog.text
+
+
+def test_whether_a_domain_is_held_is_seen_without_holding_it(empty_home):
+    assert not home.is_held("cloth")
+    with home.domain_lock("cloth"):
+        assert home.is_held("cloth")
+        assert not home.is_held("movie")
+    assert not home.is_held("cloth")
 
 
 def test_a_home_that_cannot_be_made_is_named(empty_home):

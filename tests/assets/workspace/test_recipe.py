@@ -1,6 +1,7 @@
 """What a checkpoint is made from: its identity, what is handed to the fit, and what is told of the training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from assets.configuration.profiles import Profile, load_profile
 from assets.inputs.training_rows import TrainingRows
 from assets.inputs.validated_rows import ValidatedRows
 from assets.registry.trainings import recommender_recipe
+from assets.workspace import home
 from assets.workspace.checkpoints import TRAINING, Checkpoint
 from assets.workspace.identity import import_closure
 from assets.workspace.recipe import Recipe
@@ -68,6 +70,31 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
             one, other = (recipe(name, {done: it.first for done, it in found.items()}, seed) for seed in (0, 1))
             found[name] = Made(one, make(one), make(other))
     return found
+
+
+def test_what_is_made_is_made_alone_and_what_lies_there_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLMREC_HOME", str(tmp_path / "home"))
+    lock, held, during = home.training_lock, [], []
+
+    @contextmanager
+    def watched(run_id: str | None) -> Iterator[None]:
+        with lock(run_id):
+            held.append(run_id)
+            yield
+            held.append("released")
+
+    def follow(recipe: Recipe, *given: Any) -> Fitted:
+        during.append(list(held))
+        return followed(recipe, *given)
+
+    followed = Recipe.follow
+    monkeypatch.setattr(home, "training_lock", watched)
+    monkeypatch.setattr(Recipe, "follow", follow)
+    recipe = sasrec(fit=fit_popularity, settings=None, inputs=TrainingRows(DATA))
+    assert [obtain(recipe, dagster_run="run-1")[1], obtain(recipe, dagster_run="run-2")[1]] == [True, False]
+    assert (during, held) == ([["run-1"]], ["run-1", "released"])
 
 
 def identity(**change: Any) -> str:

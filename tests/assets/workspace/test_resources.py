@@ -10,14 +10,16 @@ from dagster import (
 )
 
 from assets.workspace import home as homes
-from assets.workspace.resources import PARTITION_TAG, Home
+from assets.workspace.resources import COMMAND_LINE, COMMAND_TAG, PARTITION_TAG, Home
 
 STARTED, SUCCESS, CANCELED = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.CANCELED
+WAITING = DagsterRunStatus.NOT_STARTED
+BY_COMMAND = {COMMAND_TAG: COMMAND_LINE}
 
 
 @pytest.mark.filterwarnings("ignore:The `__fields__` attribute:DeprecationWarning")  # Dagster 1.13 (November 2026)
 def test_the_next_run_on_a_domain_closes_those_of_killed_processes(empty_home):
-    """Runs of other domains, which may live, and those that have ended stay as they are."""
+    """Runs of other domains, which may live, those that have ended, and what waits for the queue stay as they are."""
 
     @asset(partitions_def=StaticPartitionsDefinition(["cloth", "movie"]))
     def something(home: Home) -> None:
@@ -25,13 +27,20 @@ def test_the_next_run_on_a_domain_closes_those_of_killed_processes(empty_home):
 
     with DagsterInstance.ephemeral() as instance:
         runs = [
-            instance.add_run(DagsterRun("chain", status=status, tags={PARTITION_TAG: domain}))
-            for domain, status in (("cloth", STARTED), ("cloth", SUCCESS), ("movie", STARTED))
+            instance.add_run(DagsterRun("chain", status=status, tags={PARTITION_TAG: domain, **tags}))
+            for domain, status, tags in (
+                ("cloth", STARTED, {}),
+                ("cloth", SUCCESS, {}),
+                ("movie", STARTED, {}),
+                ("cloth", WAITING, BY_COMMAND),
+                ("cloth", WAITING, {}),
+                ("movie", WAITING, BY_COMMAND),
+            )
         ]
         materialize([something], partition_key="cloth", resources={"home": Home()}, instance=instance)
         found = [instance.get_run_by_id(run.run_id).status for run in runs]
-        assert {run.status for run in instance.get_runs()} == {CANCELED, SUCCESS, STARTED}
-    assert found == [CANCELED, SUCCESS, STARTED]
+        assert [run.status for run in instance.get_runs()].count(SUCCESS) == 2, "its own and the one before"
+    assert found == [CANCELED, SUCCESS, STARTED, CANCELED, WAITING, WAITING]
 
 
 @asset(partitions_def=StaticPartitionsDefinition(["cloth", "movie"]))

@@ -2,16 +2,22 @@
 
 import json
 import socket
+import stat
 import sys
+import zipfile
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from models.backbone import package
 from models.backbone.decoder import check_backbone, load_decoder, load_tokenizer
+from models.backbone.package import PinnedFile, unpacked
 from models.backbone.sources import BackboneConfig, build_backbone, count_parameters, fit_backbone
 from models.files import file_digest, staged_directory
 from models.training.course import Course
@@ -25,6 +31,7 @@ from tests.models.packages import (
     tokenizer,
     with_model,
     write_gguf,
+    write_wheel,
 )
 
 
@@ -228,6 +235,67 @@ def test_a_file_that_is_not_in_the_package(model: bytes, tmp_path: Path) -> None
     with pytest.raises(ValueError, match=rf"has no file tiny_model/big.gguf: .* \({FILE}\)"):
         build(config, tmp_path / "backbone")
     assert not (tmp_path / "backbone").exists()
+
+
+def test_a_wheel_that_is_too_large_is_not_fetched_to_its_end(
+    model: bytes, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_model(index, model)
+    (wheel,) = index.iterdir()
+    before = everything(tmp_path)
+    monkeypatch.setattr(package, "MAXIMUM_BYTES", wheel.stat().st_size - 1)
+    with pytest.raises(ValueError, match=r"tiny-model 1.0 can't be fetched: its wheel is larger than the [\d,]+ bytes"):
+        build(config, tmp_path / "backbone")
+    assert everything(tmp_path) == before
+    monkeypatch.setattr(package, "MAXIMUM_BYTES", wheel.stat().st_size)
+    build(config, tmp_path / "backbone")
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = write_wheel(index, {})
+    with zipfile.ZipFile(wheel, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(FILE, bytes(1 << 20))
+    monkeypatch.setattr(package, "MAXIMUM_BYTES", 1 << 19)
+    pinned = PinnedFile("tiny-model", "1.0", file_digest(wheel), FILE)
+    with pytest.raises(ValueError, match=r"tiny.gguf of tiny-model 1.0 has 1,048,576 bytes, and at most 524,288 are"):
+        unpacked(pinned).__enter__()
+    monkeypatch.setattr(package, "MAXIMUM_BYTES", 1 << 20)
+    with unpacked(pinned) as path:
+        assert path.read_bytes() == bytes(1 << 20)
+    assert not path.parent.exists()
+
+
+def test_nothing_else_of_a_wheel_is_written_whatever_its_members_are_called(index: Path, tmp_path: Path) -> None:
+    """Members above the folder, absolute ones, and links that lead out of it."""
+    wheel = write_wheel(index, {})
+    link = zipfile.ZipInfo("tiny_model/config.json")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr(FILE, b"weights")
+        archive.writestr(link, str(tmp_path / "aim"))
+        archive.writestr("../evil", b"")
+        archive.writestr(str(tmp_path / "evil"), b"")
+    before = everything(tmp_path)
+    with unpacked(PinnedFile("tiny-model", "1.0", file_digest(wheel), FILE), "config.json") as path:
+        assert {one.name for one in path.parent.iterdir()} == {"tiny.gguf", "config.json"}
+        assert not (path.parent / "config.json").is_symlink()
+        assert not (path.parent.parent / "evil").exists()
+    assert {one.name for one in everything(tmp_path) - before} <= {"cache", "slmrec", "packages", "package.whl"} | {
+        file_digest(wheel)
+    }
+
+
+@given(file=st.text(st.sampled_from("ab./\\\n\0"), min_size=1))
+def test_no_name_of_a_file_leads_out_of_its_folder(file: str) -> None:
+    try:
+        config = BackboneConfig("package", **{**PINNED, "file": file})
+    except ValueError:
+        return
+    name = PurePosixPath(config.file).name
+    assert "/" not in name
+    assert name != ".."
 
 
 PINNED: dict[str, Any] = {"package": "tiny-model", "version": "1.0", "sha256": "0" * 64, "file": FILE}

@@ -99,6 +99,19 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(
         read_through(bomb, None)
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, zstd])
+def test_a_line_that_would_not_fit_into_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    """Behind the first lines, which were looked at before. Many lines of together more are no such line."""
+    monkeypatch.setattr(raw_files, "LONGEST_LINE", 1 << 20)
+    lines = CONTENT * 4
+    assert len(lines) > 1 << 20
+    read_through(written(tmp_path / "whole", pack(lines + b"x" * (1 << 20) + b"\n" + lines)), None)
+    with pytest.raises(ValueError, match=r"has a line of more than 1,048,576 bytes, which would not fit into memory"):
+        read_through(written(tmp_path / "endless", pack(lines + b"x" * (3 << 19) + b"\n" + lines)), None)
+
+
 def test_a_file_that_changed_since_it_was_fetched(tmp_path: Path) -> None:
     path = written(tmp_path / "mine.json", CONTENT)
     raw = RawFile(part="metadata", path=path, bytes=len(CONTENT), sha256="", origin="", synthetic=False)

@@ -9,7 +9,7 @@ import pytest
 from assets.amazon.validation.docs import add_to_data_docs
 from assets.amazon.validation.rules import Check, Validation, none_of, number
 from assets.amazon.validation.sequences import check_sequences
-from assets.amazon.validation.statistics import check_drift
+from assets.amazon.validation.statistics import check_changes
 from assets.amazon.validation.suites import validate
 from tests.assets.amazon.validation.damage import build
 
@@ -43,8 +43,8 @@ def test_a_stage_has_a_page_with_its_expectations_and_a_place_in_the_index(tmp_p
 
 def test_the_index_lists_the_stages_of_a_domain_in_the_chains_order(tmp_path: Path) -> None:
     built, sequences = build()
-    drift = check_drift({"users": 1}, None)
-    for validation in (drift, check_sequences(sequences, built.interactions), found(0)):
+    changes = check_changes({"users": 1}, None)
+    for validation in (changes, check_sequences(sequences, built.interactions), found(0)):
         index = add(tmp_path, validation)
     stages = re.findall(r'<section id="(\w+)">', index.read_text(encoding="utf-8"))
     assert stages == ["raw", "sequences", "dataset_statistics"]

@@ -1,9 +1,9 @@
-"""Drift: statistics in line with the last ones pass, each that departs is a warning, and nothing is critical."""
+"""Changes: statistics in line with the last ones pass, each that departs is a warning, and nothing is critical."""
 
 import pytest
 
 from assets.amazon.statistics import dataset_statistics
-from assets.amazon.validation.statistics import DRIFT_CHECKS, check_drift
+from assets.amazon.validation.statistics import CHANGE_CHECKS, check_changes
 from tests.assets.amazon.validation.damage import Mutation, failed, names, observed
 
 STATISTICS = {
@@ -50,8 +50,8 @@ MUTATIONS = [
 def test_statistics_in_line_pass() -> None:
     grown = STATISTICS | {"users": 1_100, "interactions": 9_000, "tied_share": 0.24, "last_day": "2018-10-07"}
     for current in (STATISTICS, grown):
-        validation = check_drift(current, STATISTICS)
-        assert [result.name for result in validation.results] == names(DRIFT_CHECKS)
+        validation = check_changes(current, STATISTICS)
+        assert [result.name for result in validation.results] == names(CHANGE_CHECKS)
         assert failed(validation) == set()
         assert not any(result.critical for result in validation.results)
     assert observed(validation, "sizes").endswith(
@@ -63,21 +63,21 @@ def test_statistics_in_line_pass() -> None:
 def test_what_departs_is_a_warning_and_nothing_else_is(mutation: Mutation) -> None:
     arguments = {"current": STATISTICS, "previous": STATISTICS}
     arguments[mutation.argument] = mutation.damage(arguments[mutation.argument])
-    validation = check_drift(**arguments)
+    validation = check_changes(**arguments)
     assert failed(validation) == {mutation.check}
     assert validation.passed
 
 
 def test_every_check_has_a_mutation() -> None:
-    assert {mutation.check for mutation in MUTATIONS} == set(names(DRIFT_CHECKS))
+    assert {mutation.check for mutation in MUTATIONS} == set(names(CHANGE_CHECKS))
 
 
 def test_the_first_materialisation_passes_and_says_so() -> None:
-    validation = check_drift(STATISTICS, None)
+    validation = check_changes(STATISTICS, None)
     assert failed(validation) == set()
     assert all("first materialisation" in result.observed for result in validation.results)
 
 
 def test_the_projects_statistics_have_what_is_compared(domain) -> None:
     statistics = dataset_statistics(domain.interactions.interactions, domain.dataset)
-    assert failed(check_drift(statistics, statistics)) == set()
+    assert failed(check_changes(statistics, statistics)) == set()

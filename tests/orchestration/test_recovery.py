@@ -1,0 +1,169 @@
+"""After a full disk, damage, a clock that jumps, a server that stays away: the same command ends as if undisturbed.
+
+Kills at random moments are `make soak`'s subject.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.orchestration.test_again import written
+from tests.orchestration.test_stopped import last_lines
+from tests.orchestration.workplace import ROOT, Workplace, make_workplace
+from tests.soak.comparison import differences
+from tests.tracking_server import TrackingServer
+
+UNGUARDED = """
+import sys
+from assets.workspace import home
+home.MINIMUM_FREE_BYTES = 0
+home.require_free_space.__defaults__ = (0,)
+from orchestration.__main__ import main
+sys.exit(main(["run", "--domain", "tiny", "--profile", sys.argv[1]]))
+"""
+"""A run that isn't refused at its beginning for want of room."""
+
+TEN_DAYS_AGO = """
+import sys, time
+now = time.time
+time.time = lambda: now() - 864_000
+time.time_ns = lambda: int(time.time() * 1e9)
+from orchestration.__main__ import main
+sys.exit(main(["run", "--domain", "tiny", "--profile", sys.argv[1]]))
+"""
+
+
+class SmallDisk:
+    """A tmpfs, whose size can be changed while it is in use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def mount(self, size: str, *options: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join((f"size={size}", *options)), "tmpfs", str(self.path)]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    disk = SmallDisk(tmp_path / "home")
+    disk.path.mkdir()
+    try:
+        disk.mount("1m")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a tmpfs can be mounted by root only")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk.path)], check=True)
+
+
+@pytest.mark.parametrize("size", ["3m", "9m", "14m"])
+def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_with_room_it_goes_on(
+    finished: Workplace, small_disk: SmallDisk, tmp_path: Path, size: str
+) -> None:
+    """Among the databases, in the middle of the trainings, and near the end; the whole takes 20 MB."""
+    small_disk.mount(size, "remount")
+    place = make_workplace(tmp_path)
+    done = place.python("-c", UNGUARDED, str(place.folder / "tiny.yaml"))
+    assert done.returncode in (1, 2), done.stderr[-3000:]
+    assert any(words in last_lines(done.stderr)[-1] for words in ("disk", "No space left"))
+    assert "Traceback" not in done.stderr
+    before = written(place.home)
+    small_disk.mount("2g", "remount")
+    done = place.chain()
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = written(place.home)
+    assert {path: after[path] for path in before if "/." not in path} == {
+        path: when for path, when in before.items() if "/." not in path
+    }
+    assert differences(finished.home, place.home, "tiny") == []
+
+
+def test_what_is_damaged_or_half_written_is_made_anew(finished: Workplace, tmp_path: Path) -> None:
+    """A checkpoint, an evaluation, tables and records; and what writers that were killed have left beside them."""
+    place = finished.copied_to(tmp_path)
+    weights = place.checkpoint("sasrec") / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 1
+    weights.write_bytes(data)
+    for cut in (
+        "tables/interactions/tiny/interactions.parquet",
+        "tables/sequences/tiny.parquet",
+        "records/student/tiny.json",
+    ):
+        path = place.home / cut
+        path.write_bytes(path.read_bytes()[:-40])
+    ranks = next((place.home / "results/tiny").glob("*/ranks.parquet"))
+    ranks.write_bytes(ranks.read_bytes()[:-1])
+    left = weights.parent.with_name(f".{weights.parent.name}.{'0' * 32}.staged")
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    done = place.chain()
+    assert done.returncode == 0, done.stderr[-3000:]
+    damaged = [found.partition(" ")[0] for found in differences(finished.home, place.home, "tiny")]
+    aside = sorted(str(path.relative_to(place.home)) for path in place.home.rglob("*.damaged-*"))
+    assert [path.rpartition(".")[0] for path in aside] == sorted(
+        str(path.relative_to(place.home)) for path in (weights.parent, ranks.parent)
+    )
+    assert sorted(name for name in damaged if name in aside) == aside
+    assert not left.exists()
+
+
+def test_a_clock_that_jumps_back_trains_nothing_again(finished: Workplace, tmp_path: Path) -> None:
+    place = finished.copied_to(tmp_path)
+    before = written(place.home)
+    done = place.python("-c", TEN_DAYS_AGO, str(place.folder / "tiny.yaml"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert written(place.home) == before
+    done = place.chain()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert written(place.home) == before
+    assert [found for found in differences(finished.home, place.home, "tiny") if "MLflow" in found] == []
+
+
+def test_a_server_that_stays_away_ends_the_run_with_what_to_do_and_the_next_goes_on(tmp_path: Path) -> None:
+    place = make_workplace(tmp_path)
+    (tmp_path / "server").mkdir()
+    with TrackingServer(tmp_path / "server") as server:
+        own = {**place.environment, "MLFLOW_TRACKING_URI": server.uri, "SLMREC_MLFLOW_PATIENCE": "3"}
+        running = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "orchestration",
+                "run",
+                "--domain",
+                "tiny",
+                "--profile",
+                str(tmp_path / "tiny.yaml"),
+            ],
+            cwd=ROOT,
+            env=own,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert running.stderr
+        said = []
+        for line in running.stderr:
+            said.append(line)
+            if " bsarec " in line and "training ended" in line:
+                server.kill()
+        assert running.wait() == 1
+        stderr = "".join(said)
+        assert "doesn't answer; waiting for it, 3 s at most" in stderr
+        (message,) = last_lines(stderr)
+        assert "bsarec: MLflow at" in message
+        assert message.endswith("The same command then goes on from where it was; what was trained is kept.")
+        assert "Traceback" not in stderr
+        before = written(place.home)
+        assert any("checkpoints" in path for path in before)
+        server.start()
+        done = place.chain(MLFLOW_TRACKING_URI=server.uri)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert {path: when for path, when in written(place.home).items() if path in before} == before
+        assert list((place.home / "training/tiny").iterdir()) == []
