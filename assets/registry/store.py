@@ -7,7 +7,6 @@ run (`runs.py`), a server that goes away (`patience.py`).
 import functools
 import logging
 import os
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError

@@ -72,7 +72,8 @@ def _postgres(folder: Path) -> Iterator[int]:
     listening = ["-c", f"listen_addresses={HOST}", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
     with _running([_program("postgres"), "-D", data, "-p", port, *listening], folder / "postgres.log", **user):
         place = ["-h", HOST, "-p", port, "-U", USER]
-        _wait(lambda: subprocess.run([_program("pg_isready"), *map(str, place)], check=False, capture_output=True).returncode == 0)
+        asked = [_program("pg_isready"), *map(str, place)]
+        _wait(lambda: subprocess.run(asked, check=False, capture_output=True).returncode == 0)
         for name in ("dagster", "mlflow"):
             _call([_program("createdb"), *place, name], env={**os.environ, "PGPASSWORD": PASSWORD.replace("%2F", "/")})
         yield port

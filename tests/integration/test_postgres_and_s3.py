@@ -163,7 +163,7 @@ def test_a_database_that_is_away_is_one_plain_message_at_once(grown: Grown) -> N
     away = grown.servers.database("mlflow").replace(str(grown.servers.postgres), "1")
     done = grown.place.chain(MLFLOW_TRACKING_URI=away)
     assert done.returncode == 1
-    assert "MLflow's database at postgresql+psycopg2://slmrec:***@127.0.0.1:1/mlflow can't be reached" in done.stderr
+    assert "MLflow's database at postgresql+psycopg2://127.0.0.1:1/mlflow can't be reached" in done.stderr
     done = grown.place.chain(DAGSTER_POSTGRES_URL=away)
     assert done.returncode == 2
     assert done.stderr.count("Traceback") == 0
