@@ -10,12 +10,14 @@ identity, for the result is that of one process, to rounding and to dropout.
 import logging
 import os
 import pickle
+import re
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dagster import AssetExecutionContext, PipesSubprocessClient
+from dagster import AssetExecutionContext, PipesSubprocessClient, PreviewWarning
 from dagster._core.pipes.subprocess import DagsterPipesExecutionError
 from dagster_pipes import open_dagster_pipes
 
@@ -24,6 +26,9 @@ from assets.registry.store import connect
 from assets.workspace import home
 from assets.workspace.identity import ROOT, import_closure
 from assets.workspace.recipe import Recipe
+
+_LOST = re.compile(r"\bgloo\b|\bNCCL\b|Connection (reset|closed|refused)")
+"""In what a process says when another one is gone: no cause, but its consequence."""
 
 VARIABLE = "SLMREC_PROCESSES"
 LOOP = "models.training.run"
@@ -80,9 +85,13 @@ def launch(
         (Path(folder) / TASK).write_bytes(pickle.dumps(Task(recipe, directory, state, profile, run.run_id)))
         program = [sys.executable, "-m", "accelerate.commands.launch", *options.split()]
         try:
-            done = PipesSubprocessClient().run(
-                context=context, command=[*program, "--module", __name__, folder], env=settings
-            )
+            with warnings.catch_warnings():  # Dagster warns of what Pipes itself calls (1.13)
+                warnings.filterwarnings("ignore", category=PreviewWarning)
+                done = PipesSubprocessClient().run(
+                    context=context.op_execution_context,
+                    command=[*program, "--module", __name__, folder],
+                    env=settings,
+                )
         except DagsterPipesExecutionError as error:
             told = sorted(Path(folder).glob("error-*.txt"))
             if told:
@@ -107,7 +116,8 @@ def main(folder: Path) -> None:
         else:
             task.recipe.follow(folder / f"unused-{rank}", (), task.state)
     except Exception as error:
-        (folder / f"error-{rank}.txt").write_text(f"{error}", encoding="utf-8")
+        if not _LOST.search(str(error)):
+            (folder / f"error-{rank}.txt").write_text(str(error), encoding="utf-8")
         raise
     finally:
         if dist.is_initialized():

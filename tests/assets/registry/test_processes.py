@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from dagster import AssetExecutionContext, StaticPartitionsDefinition, asset, materialize
+from dagster import AssetExecutionContext, MaterializeResult, StaticPartitionsDefinition, asset, materialize
 
 from assets.inputs.validated_rows import ValidatedRows
 from assets.registry import processes
@@ -42,8 +42,9 @@ def launched(what: Recipe, folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     (folder / "checkpoint").mkdir(exist_ok=True)
 
     @asset(partitions_def=StaticPartitionsDefinition(["processes"]))
-    def sasrec(context: AssetExecutionContext) -> None:
+    def sasrec(context: AssetExecutionContext) -> MaterializeResult:
         processes.launch(context, what, run, "tiny", folder / "checkpoint", folder / "state")
+        return MaterializeResult()
 
     materialize([sasrec], partition_key="processes")
     return load_recommender(folder / "checkpoint").state_dict(), run.run_id
@@ -62,9 +63,10 @@ def _two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """But for the keys' biases: they change no attention, their gradient is all rounding, and Adam magnifies it."""
     assert ours.keys() == theirs.keys()
-    for name, weights in theirs.items():
-        torch.testing.assert_close(ours[name], weights, rtol=0, atol=2e-4, msg=name)
+    for name in (name for name in theirs if not name.endswith("key.bias")):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=2e-4, msg=name)
 
 
 def test_two_processes_come_to_what_one_comes_to_and_their_curve_is_in_mlflow_once(tmp_path: Path) -> None:
