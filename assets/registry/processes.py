@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dagster import AssetExecutionContext, PipesSubprocessClient, PreviewWarning
-from dagster._core.pipes.subprocess import DagsterPipesExecutionError
+from dagster._core.errors import DagsterPipesExecutionError
 from dagster_pipes import open_dagster_pipes
 
 from assets.registry.runs import TrackedRun
