@@ -30,7 +30,9 @@ absolute = $(subst $(SPACE),:,$(abspath $(subst :, ,$(1))))
 export SLMREC_HOME ?= $(CURDIR)/.slmrec
 # Links between Dagster and MLflow lead to where `make ui` serves them.
 export SLMREC_DAGSTER_URL ?= http://127.0.0.1:$(DAGSTER_PORT)
+ifeq ($(filter http%,$(MLFLOW_TRACKING_URI)),)
 export SLMREC_MLFLOW_URL ?= http://127.0.0.1:$(MLFLOW_PORT)
+endif
 ifneq ($(DOMAINS),)
 export SLMREC_DOMAINS := $(call absolute,$(DOMAINS))
 endif
@@ -41,7 +43,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies recommend promote rollback history serve synth ui prune test bench soak mutants check audit clean
+.PHONY: help setup demo run studies recommend promote rollback history serve synth ui prune test integration bench soak mutants check audit clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +96,10 @@ prune: $(READY)  ## remove checkpoints, evaluations, versions out of use: [KEEP=
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
+
+integration: $(READY)  ## the sample's chain and studies on a real PostgreSQL and an S3-compatible store
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[integration]'
+	$(BIN)/python -m pytest tests/integration
 
 bench: $(READY)  ## the benchmarks, or ONLY=name
 	@GOMP_SPINCOUNT=5000 $(BIN)/python -m tests.benchmarks $(ONLY)

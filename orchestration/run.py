@@ -62,10 +62,14 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
         with DagsterInstance.get() as instance:
             open_pool(instance)
             success, events = _execute(definitions, instance, job, domain, {"resources": given})
-    except DBAPIError as error:
+    except Exception as error:
+        said = _said_by_database(error)
+        if said is None:
+            raise
         raise ValueError(
-            f"What Dagster keeps of runs, below {os.environ['DAGSTER_HOME']}, can't be written: {error.orig}. "
-            "Mend that, such as by freeing some of the disk; the same command then goes on from where it was."
+            f"What Dagster keeps of runs, as {os.environ['DAGSTER_HOME']}/dagster.yaml says, can't be written: {said}. "
+            "Mend that, such as by freeing some of the disk or starting the database; the same command then goes on "
+            "from where it was."
         ) from error
     if interrupted(events):
         sys.stderr.write("\nslmrec: stopped. The same command goes on from where it was.\n")
@@ -105,6 +109,13 @@ def _execute(
     )
     result = execute_run(InMemoryJob(job), run, instance, raise_on_error=False)
     return result.success, result.all_events
+
+
+def _said_by_database(error: BaseException | None) -> str | None:
+    """A database's own message among the error's causes; None where it comes from no database."""
+    while error is not None and not isinstance(error, DBAPIError):
+        error = error.__cause__
+    return str(error.orig).strip() if error is not None else None
 
 
 def use_dagster_home() -> None:

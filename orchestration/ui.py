@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dagster import DagsterInstance
 
+from assets.registry.store import ui_url
 from assets.workspace import home
 from orchestration.run import CODE_LOCATION, open_pool, use_dagster_home
 
@@ -20,7 +21,7 @@ HOST = "127.0.0.1"
 
 
 def serve(dagster_port: int, mlflow_port: int) -> int:
-    """Serve until Ctrl-C, or until one of them ends, which ends the others.
+    """Serve until Ctrl-C, or until one of them ends, which ends the others. No MLflow where a server is named.
 
     Raises:
         ValueError: if a port is taken.
@@ -29,15 +30,16 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
     use_dagster_home()
     with DagsterInstance.get() as instance:
         open_pool(instance)
-    for port, name in ((dagster_port, "DAGSTER_PORT"), (mlflow_port, "MLFLOW_PORT")):
-        _require_free(port, name)
+    served = home.mlflow_uri().startswith("http")
+    _require_free(dagster_port, "DAGSTER_PORT")
+    if not served:
+        _require_free(mlflow_port, "MLFLOW_PORT")
+        os.environ.setdefault("SLMREC_MLFLOW_URL", f"http://{HOST}:{mlflow_port}")
     os.environ.setdefault("SLMREC_DAGSTER_URL", f"http://{HOST}:{dagster_port}")
-    os.environ.setdefault("SLMREC_MLFLOW_URL", f"http://{HOST}:{mlflow_port}")
     os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri()  # not as an argument: those every user can list
+    os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = home.mlflow_artifact_root()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # half a dozen workers for features not used
-    sys.stderr.write(
-        f"Dagster  http://{HOST}:{dagster_port}\nMLflow   http://{HOST}:{mlflow_port}\nCtrl-C ends both.\n"
-    )
+    sys.stderr.write(f"Dagster  http://{HOST}:{dagster_port}\nMLflow   {ui_url()}\nCtrl-C ends both.\n")
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         code_port = int(probe.getsockname()[1])
@@ -49,15 +51,15 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
     quiet = ["--log-level", "warning"]
     place = ["--workspace", str(workspace), *quiet]
     module = ["--module-name", "orchestration.definitions", "--location-name", CODE_LOCATION]
-    store = ["--default-artifact-root", str(home.mlflow_artifacts())]
     one_quiet_worker = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    mlflow = [_program("mlflow"), "server", "--host", HOST, "--port", str(mlflow_port), *one_quiet_worker]
     return _until_one_ends(
         [_program("dagster"), "code-server", "start", *module, "--host", HOST, "--port", str(code_port), *quiet],
         code_port,
         [
             [_program("dagster-webserver"), *place, "--host", HOST, "--port", str(dagster_port)],
             [_program("dagster-daemon"), "run", *place],
-            [_program("mlflow"), "server", *store, "--host", HOST, "--port", str(mlflow_port), *one_quiet_worker],
+            *([] if served else [mlflow]),
         ],
     )
 

@@ -48,9 +48,9 @@ def dagster_run_url(run_id: str) -> str:
 
 
 def ui_url() -> str:
-    """Where a browser finds MLflow: the tracking server, or the UI that `make ui` starts beside a store."""
+    """Where a browser finds MLflow: as said, else the tracking server, else the UI that `make ui` starts."""
     uri = home.mlflow_uri()
-    return uri.rstrip("/") if uri.startswith("http") else _base(MLFLOW_URL_VARIABLE, MLFLOW_URL)
+    return _base(MLFLOW_URL_VARIABLE, uri if uri.startswith("http") else MLFLOW_URL)
 
 
 def model_url(version: RegisteredVersion) -> str:
@@ -76,6 +76,8 @@ def connect(uri: str) -> "MlflowClient":
     if uri.startswith("http"):
         _require_answer(uri)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # it would wait for minutes without a word
+    elif not uri.startswith("sqlite"):
+        _require_database(uri)
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -107,6 +109,23 @@ def _require_answer(uri: str) -> None:
         ) from error
 
 
+def _require_database(uri: str) -> None:
+    """One attempt: MLflow would go on trying for two minutes, and say so only in its log."""
+    import sqlalchemy
+
+    patience = {"connect_timeout": 10} if uri.startswith("postgresql") else {}
+    try:
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=patience)
+        engine.connect().close()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        said = str(getattr(error, "orig", None) or error).strip()
+        raise ValueError(
+            f"MLflow's database at {shown(uri)} can't be reached ({said}): start it, mend {home.TRACKING_VARIABLE} "
+            "(postgresql+psycopg2://user:password@host/database), or unset it to keep runs in a file in the home. "
+            "Its driver comes with the extra `scale` of this project."
+        ) from error
+
+
 def ensure_experiment(client: "MlflowClient", domain: str) -> str:
     """The id of `slmrec/<domain>`, made where it is missing and restored where it was deleted."""
     from mlflow.exceptions import MlflowException
@@ -115,7 +134,7 @@ def ensure_experiment(client: "MlflowClient", domain: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         served = home.mlflow_uri().startswith("http")
-        location = None if served else (home.mlflow_artifacts() / home.plain_name(domain)).as_uri()
+        location = None if served else f"{home.mlflow_artifact_root()}/{home.plain_name(domain)}"
         try:
             return client.create_experiment(name, artifact_location=location)
         except MlflowException as error:

@@ -17,12 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+import yaml
 from filelock import FileLock, Timeout
 
 from models.files import write_file
 
 HOME_VARIABLE = "SLMREC_HOME"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+ARTIFACTS_VARIABLE = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
+POSTGRES_VARIABLE = "DAGSTER_POSTGRES_URL"
 MINIMUM_FREE_BYTES = 1 << 30
 """What the sample domain's chain writes, with room to spare (ours)."""
 
@@ -46,6 +49,12 @@ FORMER_DAGSTER_YAML = frozenset({"6f6533ab6edb84a32cbb714660f8c46d11263dc5eedce4
 """SHA-256 of what earlier versions copied."""
 
 logger = logging.getLogger("slmrec.home")
+
+DAGSTER_ON_POSTGRES = f"""storage:
+  postgres:
+    postgres_url: {{env: {POSTGRES_VARIABLE}}}
+"""
+"""What is added to them where that variable is set: they name it, and don't hold the password."""
 
 
 def disable_telemetry() -> None:
@@ -168,8 +177,13 @@ def mlflow_uri() -> str:
 
 
 def mlflow_artifacts() -> Path:
-    """Where MLflow keeps models and files when no tracking server does."""
+    """Where MLflow keeps models and files when neither a tracking server nor an object store does."""
     return home() / "mlflow-artifacts"
+
+
+def mlflow_artifact_root() -> str:
+    """`$MLFLOW_DEFAULT_ARTIFACT_ROOT`, such as `s3://bucket/models`, or a folder of the home, as a URI."""
+    return (os.environ.get(ARTIFACTS_VARIABLE) or mlflow_artifacts().as_uri()).rstrip("/")
 
 
 def locks_directory() -> Path:
@@ -184,7 +198,8 @@ def prepare_home() -> Path:
         The home.
 
     Raises:
-        ValueError: if it can't be written, or its disk is nearly full.
+        ValueError: if it can't be written, its disk is nearly full, or Dagster is to use Postgres and its settings
+            there say nothing of it.
     """
     path = home()
     try:
@@ -198,9 +213,7 @@ def prepare_home() -> Path:
             folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-        settings = dagster_home() / "dagster.yaml"
-        if not settings.exists() or hashlib.sha256(settings.read_bytes()).hexdigest() in FORMER_DAGSTER_YAML:
-            write_file(settings, DAGSTER_YAML.read_bytes())
+        _prepare_dagster(dagster_home() / "dagster.yaml")
     except OSError as error:
         raise ValueError(
             f"{path} can't be used to keep data, models and results ({error.strerror or error}): "
@@ -208,6 +221,21 @@ def prepare_home() -> Path:
         ) from error
     require_free_space(path)
     return path
+
+
+def _prepare_dagster(settings: Path) -> None:
+    on_postgres = bool(os.environ.get(POSTGRES_VARIABLE))
+    former = settings.exists() and hashlib.sha256(settings.read_bytes()).hexdigest() in FORMER_DAGSTER_YAML
+    if not settings.exists() or (former and not on_postgres):
+        added = DAGSTER_ON_POSTGRES if on_postgres else ""
+        write_file(settings, DAGSTER_YAML.read_bytes() + added.encode())
+    elif on_postgres and "DAGSTER_HOME" not in os.environ:
+        storage = (yaml.safe_load(settings.read_bytes()) or {}).get("storage")
+        if not isinstance(storage, dict) or "postgres" not in storage:
+            raise ValueError(
+                f"{POSTGRES_VARIABLE} is set, but {settings} doesn't name it: Dagster would go on with what it keeps "
+                f"beside that file. Add to it\n{DAGSTER_ON_POSTGRES}or unset the variable."
+            )
 
 
 def require_free_space(path: Path, needed: int = MINIMUM_FREE_BYTES) -> None:
