@@ -111,7 +111,7 @@ def test_loose_lines_and_endless_ones(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "metadata.json"
     path.write_text("{'asin': 'B1', 'title': \"It's\"}\n")
     json_lines.check_json_lines(path, "")
-    monkeypatch.setattr(json_lines, "FIRST_LINE_LIMIT", 1 << 17)
+    monkeypatch.setattr(json_lines, "LONGEST_LINE", 1 << 17)
     path.write_bytes(b"x" * (1 << 18))
     with pytest.raises(ValueError, match="one of its first lines is longer than 131,072 bytes"):
         json_lines.check_json_lines(path, "")
