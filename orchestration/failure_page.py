@@ -10,7 +10,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRun, EventLogEntry
 from assets.configuration.resources import PARTITION_TAG, PROFILE_TAG
 from assets.registry.store import dagster_run_url
 from assets.workspace.presentation import make_command
-from orchestration.run import reasons
+from orchestration.reasons import reasons
 
 LINES = 25
 TOLD = {

@@ -1,17 +1,15 @@
 """One domain through one job, in this process: what `make demo`, `run`, `studies` and `recommend` do."""
 
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetCheckSeverity, DagsterEvent, DagsterEventType, DagsterInstance, Definitions
+from dagster import DagsterEvent, DagsterInstance, Definitions
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import create_execution_plan, execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy.exc import DBAPIError
 
 from assets.amazon.download.fetching import check_source
@@ -20,6 +18,7 @@ from assets.registry.trainings import TRAINING_POOL
 from assets.workspace import home
 from assets.workspace.presentation import make_command
 from assets.workspace.resources import COMMAND_LINE, COMMAND_TAG
+from orchestration.reasons import interrupted, reasons
 
 CODE_LOCATION = "slmrec"
 """As in workspace.yaml."""
@@ -134,16 +133,6 @@ def open_pool(instance: DagsterInstance) -> None:
         storage.initialize_concurrency_limit_to_default(TRAINING_POOL)
 
 
-def interrupted(events: Sequence[DagsterEvent]) -> bool:
-    """Whether a run was ended by Ctrl-C."""
-    failures = [event.step_failure_data.error for event in events if event.is_step_failure]
-    failures += [event.job_failure_data.error for event in events if event.is_job_failure]
-    return any(_cause(error).cls_name in _INTERRUPTIONS for error in failures if error)
-
-
-_INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-
-
 def _show_studies(domain: str) -> None:
     for study in sorted(home.studies_directory(domain).glob("*/study.md")):
         sys.stdout.write(f"\n{study.read_text(encoding='utf-8')}\n{study}\n")
@@ -182,52 +171,3 @@ def _show_results(domain: str, profile: str, as_of: str | None) -> None:
         f"To look at runs, lineage, metrics and registered models:  {make_command('ui', profile)}\n"
         f"What each part of the method is worth:  {make_command('studies', profile, domain, as_of)}\n"
     )
-
-
-def reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
-    """One line for each thing that went wrong, in the words of its cause, without the stack."""
-    evaluations = [event for event in events if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION]
-    checks = [event.asset_check_evaluation_data for event in evaluations]
-    stopping = [check for check in checks if not check.passed and check.severity is AssetCheckSeverity.ERROR]
-    for check in stopping:
-        observed = check.metadata["observed"].value
-        yield f"{check.asset_key.to_user_string()} failed its check {check.check_name}: {observed}"
-    if stopping:  # what failed after them, on the same data, would only distract
-        yield f"all that was found: {home.data_docs_directory(domain) / 'index.html'}"
-        return
-    steps = [event for event in events if event.is_step_failure]
-    for event in steps:
-        yield f"{event.step_key}: {said(event.step_failure_data.error)}"
-    for event in events:
-        if not steps and event.is_job_failure:
-            yield _end(events, event)
-
-
-def _end(events: Sequence[DagsterEvent], failure: DagsterEvent) -> str:
-    """Why a run ended outside its steps; where its process was killed, by whoever noticed it."""
-    told = failure.job_failure_data if failure.event_specific_data else None
-    if told and told.error:
-        return said(told.error)
-    noticed = [event.message or "" for event in events if event.is_engine_event]
-    outside = (failure.message or "").startswith("This run has been marked as failed")
-    return (noticed[-1] if outside and noticed else failure.message) or said(None)
-
-
-def said(error: SerializableErrorInfo | None) -> str:
-    """The message of the cause, without the exception's name, and without what SQLAlchemy adds to a database's own."""
-    if error is None:
-        return "it failed without saying why"
-    cause = _cause(error)
-    message = re.sub(rf"^([\w.]+\.)?{cause.cls_name}: ", "", cause.message.strip())
-    return _AUTOFLUSH.sub("", message).partition("\n[SQL: ")[0]
-
-
-_AUTOFLUSH = re.compile(r"^\(raised as a result of Query-invoked autoflush;.*?\)\s+")
-"""What SQLAlchemy puts before a database's message where a query had to write first."""
-
-
-def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
-    """The first cause that isn't Dagster's own wrapper, or ours that asks for a retry."""
-    while (error.cls_name or "").startswith(("Dagster", "RetryRequested")) and error.cause is not None:
-        error = error.cause
-    return error

@@ -26,6 +26,10 @@ T = TypeVar("T")
 logger = logging.getLogger("slmrec.tracking")
 
 
+class AwayError(ValueError):
+    """The server was waited for in vain."""
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the server couldn't be reached, broke off, or was too busy to answer; MLflow wraps what requests says."""
     kinds = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
@@ -40,7 +44,7 @@ def at_once(client: "MlflowClient") -> "MlflowClient":
 def patient(client: "MlflowClient", uri: str) -> "MlflowClient":
     """A client like this one whose calls wait for the server; `SLMREC_MLFLOW_PATIENCE` says for how many seconds.
 
-    Its calls raise ValueError when that time is over. A call that makes something isn't repeated if it may have
+    Its calls raise AwayError when that time is over. A call that makes something isn't repeated if it may have
     reached the server: there would be two of it.
     """
     return cast("MlflowClient", _PatientClient(client, uri))
@@ -48,30 +52,41 @@ def patient(client: "MlflowClient", uri: str) -> "MlflowClient":
 
 class _PatientClient:
     def __init__(self, client: "MlflowClient", uri: str) -> None:
-        self.impatient, self._uri = client, uri
+        self.impatient, self._uri, self._given_up = client, uri, False
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.impatient, name)
         if not callable(found):
             return found
-        once = name.startswith("create_")
-        return lambda *args, **kwargs: patiently(self._uri, lambda: found(*args, **kwargs), once=once)
+        return lambda *args, **kwargs: self._call(lambda: found(*args, **kwargs), once=name.startswith("create_"))
+
+    def _call(self, call: Callable[[], Any], *, once: bool) -> Any:
+        """Patiently, but only one call waits in vain: a run's other assets would each wait for the same server."""
+        try:
+            result = patiently(self._uri, call, once=once, seconds=0.0 if self._given_up else None)
+        except AwayError:
+            self._given_up = True
+            raise
+        self._given_up = False
+        return result
 
 
-def patiently(uri: str, call: Callable[[], T], *, once: bool = False) -> T:
+def patiently(uri: str, call: Callable[[], T], *, once: bool = False, seconds: float | None = None) -> T:
     """What the call returns, as soon as the server is there.
 
     Args:
         uri: of the server, for the messages.
         call: raises what MLflow raises if it can't reach the server.
         once: don't repeat it if it may have reached the server.
+        seconds: how long to wait; by default as `SLMREC_MLFLOW_PATIENCE` says.
 
     Raises:
-        ValueError: as of `patient`.
+        AwayError: when that time is over.
     """
     from mlflow.exceptions import MlflowException
 
-    patience, place = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_SECONDS), shown(uri)
+    patience = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_SECONDS) if seconds is None else seconds
+    place = shown(uri)
     since: float | None = None
     while True:
         try:
@@ -81,7 +96,7 @@ def patiently(uri: str, call: Callable[[], T], *, once: bool = False) -> T:
                 raise
             waited = time.monotonic() - since if since is not None else 0.0
             if waited >= patience or (once and not _unsent(error)):
-                raise ValueError(
+                raise AwayError(
                     f"MLflow at {place} doesn't answer{f', for {waited:.0f} s now' if waited else ''}: start it again. "
                     "The same command then goes on from where it was; what was trained is kept."
                 ) from error

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assets.registry import promotion_log
-from assets.registry.store import connect, model_name
+from assets.registry.store import connect, model_prefix
 from assets.registry.versions import IDENTITY_TAG, MODEL_TAG
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
@@ -54,7 +54,7 @@ def stale_versions(domain: str, keep: int, days: float) -> list[StaleVersion]:
             copied = files[one.tags[MODEL_TAG]] > 1  # a copy made in MLflow has no files of its own
             if age < days or copied or version in kept or version.version in map(str, aliased):
                 continue
-            if name.startswith(model_name(domain, "")) and one.source and _is_ours(one.source):
+            if name.startswith(model_prefix(domain)) and one.source and _is_ours(one.source):
                 found.append(StaleVersion(version, _bytes(_artifacts(one.source)), age))
     return sorted(found, key=lambda one: -one.days)
 

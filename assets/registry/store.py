@@ -34,7 +34,12 @@ logger = logging.getLogger("slmrec.tracking")
 
 def model_name(domain: str, recommender: str) -> str:
     """The registered model's name."""
-    return f"slmrec-{home.plain_name(domain)}-{home.plain_name(recommender)}"
+    return f"{model_prefix(domain)}{home.plain_name(recommender)}"
+
+
+def model_prefix(domain: str) -> str:
+    """What the names of a domain's registered models begin with."""
+    return f"slmrec-{home.plain_name(domain)}-"
 
 
 def dagster_run_url(run_id: str) -> str:

@@ -16,7 +16,7 @@ from dagster import (
 from assets.delivery import champion
 from assets.registry import promotions
 from assets.registry.promotion_log import Entry
-from assets.registry.store import model_name, model_url
+from assets.registry.store import model_prefix, model_url
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
 from assets.workspace.presentation import table_metadata
@@ -77,7 +77,7 @@ def as_row(domain: str, entry: Entry) -> dict[str, str]:
     """An entry of the log as a row of plain texts; a version is named by its recommender and number."""
 
     def words(version: RegisteredVersion | None) -> str:
-        return f"{version.name.removeprefix(model_name(domain, ''))} {version.version}" if version else "none"
+        return f"{version.name.removeprefix(model_prefix(domain))} {version.version}" if version else "none"
 
     return {
         "when (UTC)": entry.at.strftime("%Y-%m-%d %H:%M:%S"),

@@ -161,7 +161,7 @@ def test_the_assets_that_may_train_and_no_others_are_in_the_pool(definitions: De
     pools = {key.to_user_string(): graph.get(key).pools for key in graph.executable_asset_keys}
     training = {name for name, found in pools.items() if found == {TRAINING_POOL}}
     data = {"raw_reviews", "raw_metadata", "interactions", "item_texts", "sequences", "splits", "dataset_statistics"}
-    told = {"main_results", "evaluation_report", "challenger", "study_report", "drift", "recommendations"}
+    told = {"main_results", "evaluation_report", "study_report", "challenger", "drift", "recommendations"}
     assert training == pools.keys() - data - told
     assert all(not pools[name] for name in pools.keys() - training)
 

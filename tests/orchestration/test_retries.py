@@ -12,7 +12,7 @@ from assets import data
 from assets.amazon.download import downloads
 from assets.registry.store import connect
 from orchestration.definitions import build_definitions
-from orchestration.run import reasons
+from orchestration.reasons import reasons
 from tests.assets.amazon.web import Site, serving, status
 from tests.orchestration.workplace import PROFILE, Workplace
 
@@ -102,7 +102,8 @@ sys.exit(main(["run", "--domain", "tiny", "--profile", "tiny"]))
 FROM_FAILURE = """
 from dagster import DagsterInstance, ReexecutionOptions, execute_job
 from dagster._core.definitions.reconstruct import ReconstructableRepository
-from orchestration.run import reasons, use_dagster_home
+from orchestration.reasons import reasons
+from orchestration.run import use_dagster_home
 
 use_dagster_home()
 with DagsterInstance.get() as instance:

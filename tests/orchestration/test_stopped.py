@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from orchestration.run import said
+from orchestration.reasons import said
 from tests.orchestration.workplace import ROOT, Workplace, make_workplace
 
 FULL = """
