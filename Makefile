@@ -19,6 +19,7 @@ FORCE ?=
 RECOMMENDER ?=
 ONLY ?=
 KILLS ?= 30
+SCREENS ?= build/e2e
 DAGSTER_PORT ?= 3000
 MLFLOW_PORT ?= 5000
 PORT ?= 8000
@@ -43,10 +44,10 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies recommend promote rollback history serve synth ui prune test integration bench soak mutants check audit clean
+.PHONY: help setup demo run studies recommend promote rollback history serve synth ui prune test integration e2e bench soak mutants check audit clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## create .venv with everything pinned: about 3 minutes and 2.4 GB
 $(READY): pyproject.toml constraints.txt
@@ -100,6 +101,10 @@ test: $(READY)  ## all tests
 integration: $(READY)  ## the sample's chain and studies on a real PostgreSQL and an S3-compatible store
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[integration]'
 	$(BIN)/python -m pytest tests/integration
+
+e2e: $(READY)  ## a month in both UIs, in headless Chromium, with pictures of it: [SCREENS=build/e2e]
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[e2e]'
+	@E2E_SCREENS='$(abspath $(SCREENS))' $(BIN)/python -m pytest tests/e2e -x
 
 bench: $(READY)  ## the benchmarks, or ONLY=name
 	@GOMP_SPINCOUNT=5000 $(BIN)/python -m tests.benchmarks $(ONLY)

@@ -90,7 +90,7 @@ def _recommend(options: argparse.Namespace) -> int:
     from orchestration.definitions import DEFAULT_PROFILE
     from orchestration.run import run_job
 
-    return run_job("recommendations", options.domain, DEFAULT_PROFILE)  # which learns nothing: any profile will do
+    return run_job("recommend", options.domain, DEFAULT_PROFILE)  # which learns nothing: any profile will do
 
 
 def _prune(options: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ from orchestration.console import progress_console
 from orchestration.schedules import weekly_retraining
 from orchestration.sensors.champion import champion_sensor
 from orchestration.sensors.failures import failure_sensor, killed_runs_sensor
-from orchestration.sensors.recommendations import RECOMMENDATIONS, recommendations_sensor
+from orchestration.sensors.recommendations import RECOMMEND, recommendations_sensor
 from orchestration.sensors.sources import sources_sensor
 
 DOMAINS = Path(__file__).with_name("domains.yaml")
@@ -122,7 +122,7 @@ def build_definitions(domains: Sequence[Path], profiles: Sequence[Path], profile
                 description="What each part of the method is worth, on a domain that the chain has been through.",
             ),
             define_asset_job(
-                RECOMMENDATIONS,
+                RECOMMEND,
                 selection=AssetSelection.assets(*DELIVERED),
                 description="The champion's best items for every user of the data that the chain has made.",
             ),

@@ -35,7 +35,7 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
 
     Args:
         job: `chain`, from nothing to the report; on a domain that the chain has been through `studies`, or
-            `recommendations` by its champion.
+            `recommend` by its champion.
         domain: its name.
         profile: a profile's name, or the path of a YAML file.
         as_of: a day, such as 2018-09-26: what came later is left out.
@@ -79,7 +79,7 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
         return 1
     if job == "studies":
         _show_studies(domain)
-    elif job == "recommendations":
+    elif job == "recommend":
         return _show_recommendations(domain)
     else:
         _show_results(domain, profile, as_of)

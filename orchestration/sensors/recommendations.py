@@ -14,8 +14,8 @@ from assets.registry.champion import champion_of
 from assets.workspace import home
 from assets.workspace.recommended import read_recommendations
 
-RECOMMENDATIONS = "recommendations"
-"""The job that makes them and nothing else."""
+RECOMMEND = "recommend"
+"""The job that makes them and nothing else; Dagster takes no job of the same name as an asset."""
 
 SECONDS_BETWEEN_LOOKS = 60
 
@@ -25,7 +25,7 @@ def recommendations_sensor(domains: Sequence[str]) -> SensorDefinition:
 
     @sensor(
         name="recommendations_sensor",
-        job_name=RECOMMENDATIONS,
+        job_name=RECOMMEND,
         minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
         default_status=DefaultSensorStatus.STOPPED,
         description=(

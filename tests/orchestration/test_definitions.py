@@ -91,12 +91,17 @@ def steps_of(definitions: Definitions, job: str) -> set[str]:
     return {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.executable_asset_keys}
 
 
+def test_the_ui_can_load_all_of_it(definitions: Definitions) -> None:
+    """Commands resolve the one job that they run; the UI's server resolves all, and refuses two of one name."""
+    definitions.get_repository_def().load_all_definitions()
+
+
 def test_the_chain_ends_with_report_and_challenger_and_makes_no_study(definitions: Definitions) -> None:
     assert steps_of(definitions, "chain") == set(READ) - {"champion", "recommendations"}
 
 
 def test_the_recommendations_are_made_by_a_job_of_their_own(definitions: Definitions) -> None:
-    assert steps_of(definitions, "recommendations") == {"recommendations"}
+    assert steps_of(definitions, "recommend") == {"recommendations"}
 
 
 def test_the_studies_end_with_their_own_report(definitions: Definitions) -> None:
@@ -115,7 +120,7 @@ def test_each_asset_is_made_from_what_it_reads_and_nothing_else(definitions: Def
     assert {name: parents for name, parents in found.items() if name not in STUDIES} == READ
 
 
-@pytest.mark.parametrize("job", ["chain", "studies", "recommendations"])
+@pytest.mark.parametrize("job", ["chain", "studies", "recommend"])
 def test_a_job_is_run_for_one_of_the_given_domains(definitions: Definitions, job: str) -> None:
     assert definitions.resolve_job_def(job).partitions_def.get_partition_keys() == ["tiny", "other"]
 

@@ -148,6 +148,6 @@ def test_a_domain_of_which_nobody_can_say_who_the_champion_is_keeps_no_other_fro
 
 
 def test_it_asks_for_the_recommendations_alone_and_is_off_until_it_is_switched_on(look: Look) -> None:
-    assert look.sensor.job_name == "recommendations"
+    assert look.sensor.job_name == "recommend"
     assert look.sensor.default_status is DefaultSensorStatus.STOPPED
     assert look.sensor.minimum_interval_seconds == 60

@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from tests.orchestration.workplace import ROOT, Workplace
+from tests.orchestration.workplace import ROOT, Workplace, free_port
 
 ASSETS = "{assetsOrError {... on AssetConnection {nodes {key {path} assetMaterializations(limit: 1) {partition}}}}}"
 RUNS = """{repositoryOrError(repositorySelector: {repositoryName: "__repository__", repositoryLocationName: "slmrec"})
@@ -28,12 +28,6 @@ class Servers:
     dagster: str
     mlflow: str
     session: requests.Session
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -145,3 +146,10 @@ def make_workplace(folder: Path) -> Workplace:
     }
     own = {"SLMREC_HOME": str(folder / "home"), "SLMREC_DOMAINS": str(folder / "domains.yaml")}
     return Workplace(folder, {**inherited, **own})
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
