@@ -39,7 +39,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies recommend promote rollback history synth ui prune test bench mutants check clean
+.PHONY: help setup demo run studies recommend promote rollback history quarter synth ui prune test bench mutants check clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ rollback: $(READY)  ## make the version before the champion again: DOMAIN=… RE
 
 history: $(READY)  ## who became the champion, when and why: DOMAIN=…
 	@$(BIN)/python -m orchestration history --domain '$(DOMAIN)'
+
+quarter: OUT = quarter
+quarter: $(READY)  ## twelve weeks of operation in small, in a home of its own: [OUT=folder] [SEED=…]
+	@$(BIN)/python -m orchestration quarter --seed '$(SEED)' --out '$(OUT)'
 
 synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=folder [SEED=…]
 	@$(BIN)/python -m orchestration synth --users '$(USERS)' --items '$(ITEMS)' --seed '$(SEED)' --out '$(OUT)'
