@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from dagster import (
     DagsterInstance,
@@ -29,7 +30,6 @@ from assets.registry.champion import champion_of, judge_version
 from assets.registry.gate import headline
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
-from assets.workspace.evaluations import Evaluation
 from models.files import write_file
 from orchestration.quarter import outcome
 from orchestration.quarter.outcome import Week
@@ -40,7 +40,7 @@ DOMAIN = "shop"
 PROFILE = Path(__file__).with_name("quarter.yaml")
 USERS, ITEMS = 800, 120
 POPULARITY_LIMIT = 0.01
-"""Of `item_popularity_psi`: all purchases against all, and a tenth of them new, are below 0.001 in a usual week (ours)."""
+"""Of `item_popularity_psi`: all purchases against all, a tenth of them new, are below 0.001 in a usual week (ours)."""
 RUINED = {"narrow_student": {"training": {"learning_rate": 0.000008}}}
 """As somebody writes it who is off by three zeros."""
 HERE_ONLY = ("MLFLOW_TRACKING_URI", "SLMREC_WEBHOOK", "SLMREC_SCHEDULE", "SLMREC_TIME_ZONE")
@@ -101,7 +101,6 @@ class Quarter:
         self._definitions = build_definitions([self.domains], [PROFILE], PROFILE.stem)
         self._profile = profile_resource([PROFILE], PROFILE.stem).load(DOMAIN)
         self._first: RegisteredVersion | None = None
-        self._splits: dict[dt.date, Dataset] = {}
         open_pool(instance)
 
     def week(self, number: int) -> Week:
@@ -121,12 +120,12 @@ class Quarter:
         drift, splits = self._load("drift", Drift), self._load("splits", Dataset)
         domain = type(domain_resource([self.domains]))(as_of=day.isoformat()).load(DOMAIN)
 
-        def judged(version: RegisteredVersion) -> Evaluation:
-            return judge_version(version, "champion", splits, domain, self._profile.evaluation)
+        def judged(version: RegisteredVersion) -> np.ndarray:
+            return headline(judge_version(version, "champion", splits, domain, self._profile.evaluation))
 
         found = review(DOMAIN, decision, judged, self._seed)
         self._first = self._first or champion_of(DOMAIN)
-        quality = {version: float(headline(judged(version)).mean()) for version in (served, self._first) if version}
+        quality = {version: float(judged(version).mean()) for version in (served, self._first) if version}
         return Week(
             number=number,
             day=day,

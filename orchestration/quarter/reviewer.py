@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from assets.delivery import Decision
 from assets.registry import promotion_log, promotions
 from assets.registry.champion import champion_of
-from assets.registry.gate import headline
 from assets.workspace.checkpoints import RegisteredVersion
-from assets.workspace.evaluations import Evaluation
 from evaluation.significance import compare, number
 
 NAME = "the scripted reviewer"
@@ -29,18 +29,18 @@ class Review:
     why: str
 
 
-def review(domain: str, decision: Decision, judged: Callable[[RegisteredVersion], Evaluation], seed: int) -> Review:
+def review(domain: str, decision: Decision, judged: Callable[[RegisteredVersion], np.ndarray], seed: int) -> Review:
     """Move the champion by the rules.
 
     Args:
         domain: whose.
         decision: the gate's, on this week's student.
-        judged: gives a version's evaluation on the newest splits.
+        judged: gives each user's NDCG@10 by a version on the newest splits, float64 [B].
         seed: of the comparison.
     """
     champion, before = champion_of(domain), promotion_log.predecessor(promotion_log.read(domain))
     if champion and before:
-        difference = compare(headline(judged(champion)), headline(judged(before)), seed=seed)
+        difference = compare(judged(champion), judged(before), seed=seed)
         if difference.high < 0:
             why = (
                 f"on the newest splits version {champion.version} has an NDCG@10 {number(-difference.mean)} lower than "
@@ -48,7 +48,7 @@ def review(domain: str, decision: Decision, judged: Callable[[RegisteredVersion]
             )
             promotions.rollback(domain, reason=why, by=NAME)
             return Review("rolled back", why)
-    if not decision.accepted:
+    if not decision.accepted:  # of the reasons those that failed come first
         return Review("refused", decision.reasons()[0])
     model = decision.model
     promotions.promote(domain, model.name, version=model.version, reason="it passed its gate", by=NAME)
