@@ -124,7 +124,7 @@ def planted(plan: Plan) -> list[str]:
         f"Week {plan.drift} and after: people buy what was least popular.",
         f"Week {plan.bad_file}: one line in fifty of the raw file is cut short.",
         f"Week {plan.ruined}: the learning rate is a thousandth of what it should be.",
-        f"Week {plan.mixed_up}: the raw file has each user's days in another order; every line is well-formed.",
+        f"Week {plan.swapped}: the raw file has another product's id in every line, and every line is well-formed.",
     ]
 
 
@@ -160,16 +160,16 @@ def _unseen_in_review(weeks: Sequence[Week], plan: Plan) -> Iterator[str]:
     ruined, before = by_number[plan.ruined], by_number[plan.ruined - 1]
     if (ruined.gate, ruined.review, ruined.champion) != ("failed", "refused", before.champion):
         yield f"Week {ruined.number}: the student was ruined, and not refused (gate {ruined.gate}, {ruined.review})."
-    mixed, before, after = (by_number[plan.mixed_up + step] for step in (0, -1, 1))
-    if mixed.review != "promoted":
-        yield f"Week {mixed.number}: the student of the mixed-up file was to be promoted, and was {mixed.review}."
+    swapped, before, after = (by_number[plan.swapped + step] for step in (0, -1, 1))
+    if swapped.review != "promoted":
+        yield f"Week {swapped.number}: the student of wrong ids was to be promoted, and was {swapped.review}."
     elif after.review != "rolled back" or after.champion != before.champion:
         yield (
-            f"Week {after.number}: the champion of the mixed-up file was not rolled back to version {before.champion} "
+            f"Week {after.number}: the champion of wrong ids was not rolled back to version {before.champion} "
             f"({after.review}, now version {after.champion})."
         )
     for week in weeks:
-        if week.review == "rolled back" and week.number != plan.mixed_up + 1:
+        if week.review == "rolled back" and week.number != plan.swapped + 1:
             yield f"Week {week.number}: the champion was rolled back, and nothing was wrong with it."
         if week.review == "refused" and week.number != plan.ruined:
             yield f"Week {week.number}: the student was refused, and nothing was wrong with it."
@@ -187,7 +187,7 @@ def chart(weeks: Sequence[Week], plan: Plan) -> bytes:
         plan.drift: "popularity moves",
         plan.bad_file: "broken file",
         plan.ruined: "ruined student",
-        plan.mixed_up: "mixed-up days",
+        plan.swapped: "wrong product ids",
         **{week.number: "rolled back" for week in weeks if week.review == "rolled back"},
     }
     lines = {

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from assets.amazon.synthetic import Warts, write_synthetic
 from models.files import write_file
 
@@ -44,14 +42,14 @@ class Plan:
         drift: from this week on people buy what was least popular.
         bad_file: in this week's file too many lines are broken.
         ruined: in this week somebody trains with a learning rate far too low.
-        mixed_up: in this week's file each user's days are dealt out anew: every line is well-formed, and no order is.
+        swapped: in this week's file every product has another one's id, as after a wrong join: every line is well-formed.
     """
 
     weeks: int = 12
     drift: int = 3
     bad_file: int = 4
     ruined: int = 6
-    mixed_up: int = 8
+    swapped: int = 8
 
     def day(self, week: int) -> dt.date:
         """Of a week's tick."""
@@ -76,7 +74,7 @@ class Shop:
     def __init__(self, folder: Path, plan: Plan, users: int, items: int, seed: int) -> None:
         """Open it in the folder; ValueError if the generator makes no world of that size."""
         self.reviews, self.metadata = folder / "reviews.json", folder / "metadata.json.gz"
-        self._plan, self._seed = plan, seed
+        self._plan = plan
         made = folder / "generated.json.gz"
         write_synthetic(made, self.metadata, users=users, items=items, seed=seed, warts=TIDY)
         with gzip.open(made, "rt", encoding="utf-8") as lines:
@@ -90,25 +88,20 @@ class Shop:
         """Put that week's edition where the domain's source says."""
         end = _end_of(self._plan.day(week))
         known = [one for one in self._purchases if one.seconds < end]
-        if week == self._plan.mixed_up:
-            known = mix_up(known, self._seed)
+        if week == self._plan.swapped:
+            known = _swapped(known)
         lines = [json.dumps(_dated(one)) for one in known]
         if week == self._plan.bad_file:
             lines = [line[: len(line) // 2] if place % CUT_EVERY == 0 else line for place, line in enumerate(lines, 1)]
         write_file(self.reviews, "".join(f"{line}\n" for line in lines).encode())
 
 
-def mix_up(purchases: Sequence[Purchase], seed: int) -> list[Purchase]:
-    """Each user's times dealt out anew among the user's own lines."""
-    rng = np.random.default_rng(seed)
-    places: dict[str, list[int]] = {}
-    for place, one in enumerate(purchases):
-        places.setdefault(one.fields["reviewerID"], []).append(place)
-    mixed = list(purchases)
-    for own in places.values():
-        for place, other in zip(own, rng.permutation(own).tolist(), strict=True):
-            mixed[place] = purchases[place]._replace(seconds=purchases[other].seconds)
-    return mixed
+def _swapped(purchases: Sequence[Purchase]) -> list[Purchase]:
+    """Every product by the id of the one half the catalogue further."""
+    asins = sorted({one.fields["asin"] for one in purchases})
+    half = len(asins) // 2
+    other = dict(zip(asins, asins[half:] + asins[:half], strict=True))
+    return [one._replace(fields={**one.fields, "asin": other[one.fields["asin"]]}) for one in purchases]
 
 
 def _squeeze(fields: dict[str, Any], plan: Plan) -> Purchase:

@@ -26,7 +26,7 @@ from orchestration.quarter.outcome import Week, chart, missing, page, table
 from orchestration.quarter.reviewer import review
 from orchestration.quarter.shop import FIRST_TICK, Plan, Shop
 
-PLAN = Plan(drift=4, bad_file=6, ruined=8, mixed_up=10)
+PLAN = Plan(drift=4, bad_file=6, ruined=8, swapped=10)
 Lines = Callable[[int], list[str]]
 
 
@@ -87,15 +87,16 @@ def test_in_the_bad_file_one_line_in_fifty_is_cut_short_and_the_next_is_whole_ag
     assert all(line.endswith("}") for line in edition(PLAN.bad_file + 1))
 
 
-def test_mixed_up_are_the_times_of_each_user_and_nothing_else(edition: Lines) -> None:
-    mixed, after = (read(edition(week)) for week in (PLAN.mixed_up, PLAN.mixed_up + 1))
-    end = 1514764800 + 86400 * (7 * (PLAN.mixed_up - 1) + 1)
+def test_swapped_are_the_ids_of_the_products_and_nothing_else(edition: Lines) -> None:
+    swapped, after = (read(edition(week)) for week in (PLAN.swapped, PLAN.swapped + 1))
+    end = 1514764800 + 86400 * (7 * (PLAN.swapped - 1) + 1)
     known = [one for one in after if one["unixReviewTime"] < end]
-    assert [(one["reviewerID"], one["asin"]) for one in mixed] == [(one["reviewerID"], one["asin"]) for one in known]
-    times = [sorted((one["reviewerID"], one["unixReviewTime"]) for one in rows) for rows in (mixed, known)]
-    assert times[0] == times[1]
-    moved = sum(one["unixReviewTime"] != other["unixReviewTime"] for one, other in zip(mixed, known, strict=True))
-    assert moved > len(known) / 2
+    pairs = {(one["asin"], other["asin"]) for one, other in zip(known, swapped, strict=True)}
+    right, wrong = ({pair[side] for pair in pairs} for side in (0, 1))
+    assert right == wrong
+    assert len(pairs) == len(right) > 40  # one to one
+    assert all(one != other for one, other in pairs)
+    assert [{**one, "asin": ""} for one in known] == [{**one, "asin": ""} for one in swapped]
 
 
 def test_each_week_the_schedule_asks_for_a_run_of_the_shop_as_of_its_day(shop: Shop, tmp_path: Path) -> None:
@@ -234,7 +235,7 @@ def test_the_page_says_what_was_planted_what_was_not_seen_and_the_rules(tmp_path
     weeks = quarter(tmp_path)
     told = page(weeks, PLAN, [])
     assert table(weeks) in told
-    assert "Week 10: the raw file has each user's days in another order" in told
+    assert "Week 10: the raw file has another product's id in every line" in told
     assert "All of it was seen." in told
     assert "it is rolled back" in told
     assert "- Week 6: failed; too many broken lines" in told
