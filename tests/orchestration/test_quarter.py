@@ -182,7 +182,7 @@ def quarter(folder: Path) -> list[Week]:
                 trained=str(number),
                 drift=["item_popularity_psi"] if number == PLAN.drift else [],
                 gate="failed" if refused else "passed",
-                review="refused" if refused else "rolled back" if number == PLAN.mixed_up + 1 else "promoted",
+                review="refused" if refused else "rolled back" if number == PLAN.swapped + 1 else "promoted",
                 why="so",
                 quality=0.25 if served else None,
                 first_quality=0.1234,
