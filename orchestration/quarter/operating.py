@@ -39,8 +39,8 @@ from orchestration.quarter.shop import Plan, Shop
 DOMAIN = "shop"
 PROFILE = Path(__file__).with_name("quarter.yaml")
 USERS, ITEMS = 800, 120
-POPULARITY_LIMIT = 0.01
-"""Of `item_popularity_psi`: all purchases against all, a tenth of them new, are below 0.001 in a usual week (ours)."""
+POPULARITY_LIMIT = 0.005
+"""Of `item_popularity_psi`: all purchases against all, a tenth of them new, are below 0.002 in a usual week (ours)."""
 RUINED = {"narrow_student": {"training": {"learning_rate": 0.000008}}}
 """As somebody writes it who is off by three zeros."""
 HERE_ONLY = ("MLFLOW_TRACKING_URI", "SLMREC_WEBHOOK", "SLMREC_SCHEDULE", "SLMREC_TIME_ZONE")

@@ -42,7 +42,7 @@ class Plan:
         drift: from this week on people buy what was least popular.
         bad_file: in this week's file too many lines are broken.
         ruined: in this week somebody trains with a learning rate far too low.
-        swapped: in this week's file every product has another one's id, as after a wrong join; the lines are well-formed.
+        swapped: in this week's file every product has another one's id, as after a wrong join; lines are well-formed.
     """
 
     weeks: int = 12
