@@ -76,7 +76,7 @@ def operate(folder: Path, seed: int, plan: Plan | None = None) -> int:
     sys.stdout.write(f"\n{outcome.table(weeks)}\n\nPage:   {folder / 'quarter.md'}\nChart:  {folder / 'quarter.png'}\n")
     sys.stdout.write(
         f"To look at its runs and versions:  make ui SLMREC_HOME={folder / 'home'} DOMAINS={quarter.domains} "
-        f"PROFILES={PROFILE}\n"
+        f"PROFILES={quarter.profile}\n"
     )
     for words in unseen:
         sys.stderr.write(f"slmrec: {words}\n")
@@ -87,19 +87,21 @@ class Quarter:
     """The shop in operation.
 
     Attributes:
-        domains: the YAML file of its one domain.
+        domains, profile: the YAML files of its one domain, and of the shipped profile with the quarter's seed.
     """
 
     def __init__(self, folder: Path, shop: Shop, plan: Plan, seed: int, instance: DagsterInstance) -> None:
-        """Write the domain, and define jobs and schedule for it."""
+        """Write domain and profile, and define jobs and schedule for them."""
         from orchestration.definitions import build_definitions
         from orchestration.run import open_pool
 
-        self.domains = folder / "shop.yaml"
+        self.domains, self.profile = folder / "shop.yaml", folder / PROFILE.name
         self.domains.write_text(yaml.safe_dump(domain_of(shop)), encoding="utf-8")
+        settings = {**yaml.safe_load(PROFILE.read_text(encoding="utf-8")), "seed": seed}
+        self.profile.write_text(yaml.safe_dump(settings), encoding="utf-8")
         self._shop, self._plan, self._seed, self._instance = shop, plan, seed, instance
-        self._definitions = build_definitions([self.domains], [PROFILE], PROFILE.stem)
-        self._profile = profile_resource([PROFILE], PROFILE.stem).load(DOMAIN)
+        self._definitions = build_definitions([self.domains], [self.profile], PROFILE.stem)
+        self._rules = profile_resource([self.profile], PROFILE.stem).load(DOMAIN).evaluation
         self._first: RegisteredVersion | None = None
         open_pool(instance)
 
@@ -110,8 +112,8 @@ class Quarter:
         self._shop.publish(number)
         served = champion_of(DOMAIN)
         (asked,) = ask(self._definitions, day)
-        overrides = {"seed": self._seed, **(RUINED if number == self._plan.ruined else {})}
-        failed = self._run(asked, {"profile": {"config": {"overrides": overrides}}})
+        ruined = {"profile": {"config": {"overrides": RUINED}}} if number == self._plan.ruined else {}
+        failed = self._run(asked, ruined)
         if failed:
             return Week(
                 number=number, day=day, review="failed", why=failed[0], page=failed[1], champion=_number(served)
@@ -121,7 +123,7 @@ class Quarter:
         domain = type(domain_resource([self.domains]))(as_of=day.isoformat()).load(DOMAIN)
 
         def judged(version: RegisteredVersion) -> np.ndarray:
-            return headline(judge_version(version, "champion", splits, domain, self._profile.evaluation))
+            return headline(judge_version(version, "champion", splits, domain, self._rules))
 
         found = review(DOMAIN, decision, judged, self._seed)
         self._first = self._first or champion_of(DOMAIN)
