@@ -44,7 +44,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo run studies recommend promote rollback history serve synth ui prune test integration e2e bench soak mutants check audit clean
+.PHONY: help setup demo run studies recommend promote rollback history serve quarter synth ui prune test integration e2e bench soak mutants check audit clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,10 @@ history: $(READY)  ## who became the champion, when and why: DOMAIN=…
 # Some shells set HOST themselves: only the command line's counts, so that nothing is served to a network unasked.
 serve: $(READY)  ## the champion over HTTP until Ctrl-C: DOMAIN=… [PORT=8000] [HOST=127.0.0.1]
 	@$(BIN)/python -m orchestration serve --domain '$(DOMAIN)' --port '$(PORT)' --host '$(if $(filter command,$(origin HOST)),$(HOST),127.0.0.1)'
+
+quarter: OUT = quarter
+quarter: $(READY)  ## twelve weeks of operation in small, in a home of its own: [OUT=folder] [SEED=…]
+	@$(BIN)/python -m orchestration quarter --seed '$(SEED)' --out '$(OUT)'
 
 synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=folder [SEED=…]
 	@$(BIN)/python -m orchestration synth --users '$(USERS)' --items '$(ITEMS)' --seed '$(SEED)' --out '$(OUT)'

@@ -1,4 +1,4 @@
-"""`python -m orchestration run|studies|recommend|promote|rollback|history|serve|ui|prune|synth`: what make calls."""
+"""`python -m orchestration run|studies|recommend|promote|…|serve|quarter|ui|prune|synth`: what make calls."""
 
 import argparse
 import os
@@ -45,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     prune.add_argument("--dry", action="store_true", help="list, and remove nothing")
     prune.set_defaults(command=_prune)
     _add_review(commands)
+    quarter = commands.add_parser("quarter", help="twelve weeks of operation on a made-up shop, in a home of its own")
+    quarter.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    quarter.add_argument("--seed", type=int, default=0, help="another seed is another shop")
+    quarter.set_defaults(command=_quarter)
     synth = commands.add_parser("synth", help="write synthetic reviews and metadata in Amazon's raw format")
     synth.add_argument("--users", type=int, required=True, help="reviewers, each of about eleven reviews")
     synth.add_argument("--items", type=int, required=True, help="products, at most as many as users")
@@ -126,6 +130,12 @@ def _serve(options: argparse.Namespace) -> int:
     from orchestration.serving.server import serve
 
     return serve(options.domain, options.host, options.port)
+
+
+def _quarter(options: argparse.Namespace) -> int:
+    from orchestration.quarter.operating import operate
+
+    return operate(options.out, options.seed)
 
 
 def _ui(options: argparse.Namespace) -> int:

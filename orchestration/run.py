@@ -61,7 +61,7 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
     try:
         with DagsterInstance.get() as instance:
             open_pool(instance)
-            success, events = _execute(definitions, instance, job, domain, {"resources": given})
+            success, events = execute(definitions, instance, job, domain, {"resources": given})
     except Exception as error:
         said = _said_by_database(error)
         if said is None:
@@ -86,7 +86,7 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
     return 0
 
 
-def _execute(
+def execute(
     definitions: Definitions, instance: DagsterInstance, name: str, domain: str, config: dict[str, Any]
 ) -> tuple[bool, Sequence[DagsterEvent]]:
     """Run a job in this process, as a run of the code location: so it shows wherever those of the UI do.

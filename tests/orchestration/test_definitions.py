@@ -249,7 +249,7 @@ def test_a_run_of_the_command_line_is_waited_for(queue: Queue, monkeypatch: pyte
 
     monkeypatch.setattr(orchestration.run, "execute_run", begin)
     with pytest.raises(KeyboardInterrupt):
-        orchestration.run._execute(queue.definitions, queue.instance, "chain", "tiny", {"resources": {}})
+        orchestration.run.execute(queue.definitions, queue.instance, "chain", "tiny", {"resources": {}})
     queue.run("other", DagsterRunStatus.QUEUED)
     assert queue.launched() == []
 

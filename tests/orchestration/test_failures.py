@@ -26,7 +26,7 @@ from dagster import (
 from assets.registry.store import connect
 from assets.workspace import home
 from orchestration.definitions import build_definitions
-from orchestration.run import _execute
+from orchestration.run import execute
 from orchestration.sensors import failures
 from tests.orchestration.workplace import PROFILE, ROOT
 
@@ -51,7 +51,7 @@ class Place:
     def failed_run(self) -> DagsterRun:
         """The chain, as the command line runs it, ends at its first asset."""
         as_of = {"resources": {"domains": {"config": {"as_of": DAY}}}}
-        success, _ = _execute(self.definitions, self.instance, "chain", "near", as_of)
+        success, _ = execute(self.definitions, self.instance, "chain", "near", as_of)
         assert not success
         (run,) = self.instance.get_runs()
         return run

@@ -74,6 +74,8 @@ def test_set_up_says_beforehand_what_it_takes_and_is_not_silent() -> None:
         (("serve", "DOMAIN=d", "PORT=1", "HOST=::1"), "serve --domain 'd' --port '1' --host '::1'"),
         (("prune",), "prune --keep '3' --days '30'"),
         (("prune", "KEEP=1", "DAYS=0", "DRY=1"), "prune --keep '1' --days '0' --dry"),
+        (("quarter",), "quarter --seed '0' --out 'quarter'"),
+        (("quarter", "SEED=3", "OUT=o"), "quarter --seed '3' --out 'o'"),
         (("ui", "DAGSTER_PORT=1", "MLFLOW_PORT=2"), "ui --dagster-port '1' --mlflow-port '2'"),
     ],
 )
