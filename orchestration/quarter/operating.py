@@ -146,7 +146,8 @@ class Quarter:
 
     def _run(self, asked: RunRequest, resources: Mapping[str, Any]) -> tuple[str, Path] | None:
         """Do what the schedule asks for; why it failed and its page, if it did."""
-        from orchestration.run import execute, reasons
+        from orchestration.reasons import reasons
+        from orchestration.run import execute
 
         assert asked.partition_key == DOMAIN
         config = {"resources": {**asked.run_config["resources"], **resources}}
