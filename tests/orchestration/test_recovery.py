@@ -144,13 +144,14 @@ def test_a_server_that_stays_away_ends_the_run_with_what_to_do_and_the_next_goes
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert running.stderr
         said = []
-        for line in running.stderr:
-            said.append(line)
-            if " bsarec " in line and "training ended" in line:
-                server.kill()
-        assert running.wait() == 1
+        with running:
+            assert running.stderr
+            for line in running.stderr:
+                said.append(line)
+                if " bsarec " in line and "training ended" in line:
+                    server.kill()
+        assert running.returncode == 1
         stderr = "".join(said)
         assert "doesn't answer; waiting for it, 3 s at most" in stderr
         assert stderr.count("waiting for it") == 1, "the other assets don't wait again"
