@@ -8,7 +8,7 @@ Like is compared with like: all training sequences with all training sequences, 
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from dagster import (
@@ -34,9 +34,6 @@ from assets.workspace.evaluations import vocabulary_of
 from assets.workspace.presentation import OWNERS, figure_metadata, table_metadata
 from assets.workspace.resources import Home
 from evaluation.drift import Shift, new_share, new_users_share, popularity_shift, value_shift
-
-if TYPE_CHECKING:
-    from models.sequences import Sequences
 
 CHECKS = {
     "item_popularity_psi": "The purchases of the items that the champion knows lie over these as they did.",
@@ -131,6 +128,8 @@ def measure(
         splits: made of them.
         limits: the domain's.
     """
+    from evaluation.ranking import translated
+
     now = Drift(data_version=splits.version, limits=limits, words="the domain has no champion to compare with")
     if champion is None:
         return now
@@ -143,10 +142,10 @@ def measure(
         )
         return now.model_copy(update={"words": words})
     source = load_source(champion)
-    vocabulary = vocabulary_of(splits, source.item_ids)
+    vocabulary = vocabulary_of(splits.item_ids, source.item_ids)
     purchases = np.bincount(vocabulary, weights=splits.purchases(), minlength=len(source.item_ids) + 1)
     lengths = np.repeat(np.arange(len(then.history_lengths)), then.history_lengths)
-    scores = best_scores(source.recommender, _known(splits.histories("test"), vocabulary))
+    scores = best_scores(source.recommender, translated(splits.histories("test"), vocabulary))
     shifts = {
         "item_popularity_psi": popularity_shift(source.purchases, purchases[1:]),
         "history_length_psi": value_shift(lengths, splits.training_sequences().lengths),
@@ -166,15 +165,6 @@ def measure(
             "words": f"data {splits.version} against data {then.data_version}, which {_named(champion)} learned from",
         }
     )
-
-
-def _known(histories: "Sequences", vocabulary: np.ndarray) -> "Sequences":
-    """The histories in the champion's numbers, without the items that it doesn't know."""
-    from models.sequences import Sequences
-
-    numbers = vocabulary[histories.values]
-    kept = np.concatenate([[0], np.cumsum(numbers > 0)])
-    return Sequences(numbers[numbers > 0], kept[histories.offsets])
 
 
 def _named(version: RegisteredVersion) -> str:

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.ranking import (
-    BLOCK,
-    _threads,
-)  # making the name public would change every trained checkpoint's identity
+from evaluation.ranking import BLOCK, scoring_threads
 from models.recommender import recommend
 from models.sequences import PADDING, Sequences
 
@@ -51,6 +48,6 @@ def best_items(
         found = recommend(recommender, histories.take(users), k)
         items_Bk[users], scores_Bk[users] = found.items.numpy(), found.scores.numpy()
 
-    with _threads(recommender) as threads:
+    with scoring_threads(recommender) as threads:
         list(threads.map(fill, (order[start : start + block] for start in range(0, len(order), block))))
     return items_Bk, scores_Bk

@@ -89,7 +89,7 @@ def rank_targets(
     if not isinstance(recommender, Scoring) and not all([exclude_seen, *(one.exclude_seen for one in drawn)]):
         raise ValueError(f"{_name(recommender)} gives lists without seen items: leave these out of the candidates.")
     missed = np.logical_or(*unknown(histories, targets, vocabulary))
-    known = histories if vocabulary is None else _translated(histories, vocabulary)
+    known = histories if vocabulary is None else translated(histories, vocabulary)
     seen = seen_items(histories, n_items, without=targets)
     ranks = _all_missed(n_items - seen.lengths * exclude_seen)
     among = {protocol.key: _all_missed(np.full_like(targets, protocol.candidates + 1)) for protocol in drawn}
@@ -108,7 +108,7 @@ def rank_targets(
             of_protocol = among[protocol.key]
             of_protocol.rank[users], of_protocol.exact[users] = places.among(drawn_BN)
 
-    with _threads(recommender) as threads:
+    with scoring_threads(recommender) as threads:
         list(threads.map(rank, (order[start : start + block] for start in range(0, len(order), block))))
     return replace(ranks, drawn=among)
 
@@ -136,11 +136,11 @@ def unknown(histories: Sequences, targets: np.ndarray, vocabulary: np.ndarray | 
     """
     if vocabulary is None:
         return np.zeros(len(targets), dtype=bool), np.zeros(len(targets), dtype=bool)
-    return vocabulary[targets] == 0, (_translated(histories, vocabulary).lengths == 0) & (histories.lengths > 0)
+    return vocabulary[targets] == 0, (translated(histories, vocabulary).lengths == 0) & (histories.lengths > 0)
 
 
 @contextmanager
-def _threads(recommender: object) -> Iterator[Executor]:
+def scoring_threads(recommender: object) -> Iterator[Executor]:
     """As many threads as torch has, each of which has it to itself: one counts while another multiplies.
 
     The recommender is in evaluation mode all the while, so that no thread's scoring takes it out of it for another's.
@@ -252,8 +252,13 @@ def _excluded(seen: Sequences | None, targets: np.ndarray, n_items: int) -> np.n
     return excluded_BV
 
 
-def _translated(histories: Sequences, vocabulary: np.ndarray) -> Sequences:
-    """The histories in the recommender's numbers, without the items that it doesn't know."""
+def translated(histories: Sequences, vocabulary: np.ndarray) -> Sequences:
+    """The histories in the recommender's own numbers, without the items that it doesn't know.
+
+    Args:
+        histories: in the numbers of some data.
+        vocabulary: int64 [V + 1], the recommender's number of each of their items; 0 for none, and for padding.
+    """
     items = vocabulary[histories.values]
     kept_before = np.concatenate([[0], np.cumsum(items > 0)])
     return Sequences(items[items > 0], kept_before[histories.offsets])

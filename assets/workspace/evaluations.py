@@ -124,7 +124,7 @@ def evaluate(
     directory = home.results_directory(checkpoint.domain, identity)
     if found := find(directory):
         return found
-    vocabulary = None if item_ids is None else vocabulary_of(dataset, item_ids)
+    vocabulary = None if item_ids is None else vocabulary_of(dataset.item_ids, item_ids)
     histories, targets = dataset.histories("test"), dataset.targets("test")
     recommender, ranks, protocols, inference = _rank(checkpoint, dataset, rules, full, make, vocabulary)
     purchases = dataset.purchases()
@@ -213,10 +213,10 @@ def full_ranking(domain: "Domain", dataset: Dataset) -> "FullRanking":
     )
 
 
-def vocabulary_of(dataset: Dataset, item_ids: Sequence[str]) -> np.ndarray:
-    """int64 [V + 1]: what number a recommender with these raw ids gives each of the dataset's items; 0 for none."""
+def vocabulary_of(raw_ids: Sequence[str], item_ids: Sequence[str]) -> np.ndarray:
+    """int64 [V + 1]: what number a recommender whose items are `item_ids` gives each of the raw ids; 0 for none."""
     numbers = {raw: number for number, raw in enumerate(item_ids, start=1)}
-    return np.array([0, *(numbers.get(raw, 0) for raw in dataset.item_ids)], dtype=np.int64)
+    return np.array([0, *(numbers.get(raw, 0) for raw in raw_ids)], dtype=np.int64)
 
 
 def _rank(

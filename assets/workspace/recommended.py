@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
+from assets.workspace.evaluations import vocabulary_of
 from assets.workspace.identity import code_hash
 from evaluation.provenance import short_hash
 from models.files import file_digest, staged_directory, write_file, write_json
@@ -189,8 +190,9 @@ def _write_parts(
     Returns:
         the counts of `Recommendations` that are of all parts.
     """
-    numbers = {raw: number for number, raw in enumerate(source.item_ids, start=1)}
-    vocabulary = np.array([0, *(numbers.get(raw, 0) for raw in audience.item_ids)], dtype=np.int64)
+    from evaluation.ranking import translated
+
+    vocabulary = vocabulary_of(audience.item_ids, source.item_ids)
     users, start, said, done = len(audience.user_ids), time.monotonic(), -np.inf, 0
     by_popularity, ignored = 0, 0
     if finished := len(list(working.glob("part-*.parquet"))):
@@ -198,7 +200,7 @@ def _write_parts(
     for first in range(0, users, USERS_A_PART):
         last = min(first + USERS_A_PART, users)
         histories = audience.histories.take(np.arange(first, last))
-        known = _known(histories, vocabulary)
+        known = translated(histories, vocabulary)
         by_popularity += int((known.lengths == 0).sum())
         ignored += len(histories.values) - len(known.values)
         path = _part(working, first)
@@ -282,13 +284,6 @@ def _publish(working: Path, source: Source, facts: dict[str, Any]) -> Recommenda
         )
         write_json(staged / FACTS, made.model_dump(mode="json"))
     return made
-
-
-def _known(histories: Sequences, vocabulary: np.ndarray) -> Sequences:
-    """The histories in the numbers of the vocabulary, without the items that it doesn't know (0)."""
-    items = vocabulary[histories.values]
-    kept_before = np.concatenate([[0], np.cumsum(items > 0)])
-    return Sequences(items[items > 0], kept_before[histories.offsets])
 
 
 def _part(working: Path, first: int) -> Path:

@@ -368,7 +368,7 @@ def test_other_data_are_refused_where_no_raw_ids_are_given(checkpoints: dict[str
 
 def test_a_vocabulary_maps_items_by_raw_id() -> None:
     data = dataset_of(ROWS, [f"B{item:03}" for item in range(1, ITEMS + 1)])
-    assert vocabulary_of(data, ["B003", "B001", "C"]).tolist() == [0, 2, 0, 1, *[0] * (ITEMS - 3)]
+    assert vocabulary_of(data.item_ids, ["B003", "B001", "C"]).tolist() == [0, 2, 0, 1, *[0] * (ITEMS - 3)]
 
 
 def test_the_protocol_names_the_splits_days_and_departures() -> None:
