@@ -1,5 +1,6 @@
 """A run that is stopped, or whose disk fills up: one plain line, and nothing half done is taken for whole."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from assets.workspace.home import training_lock
 from orchestration.reasons import said
 from tests.orchestration.workplace import ROOT, Workplace, make_workplace
 
@@ -66,6 +68,34 @@ def test_ctrl_c_ends_a_run_with_one_plain_line_and_the_next_goes_on(tmp_path: Pa
     assert ends.get("language_backbone", "KILLED") == "KILLED"
     done = place.python("-c", "from assets.workspace.home import domain_lock\nwith domain_lock('tiny'): pass")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_says_that_it_waits_for_the_training_of_another(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLMREC_HOME", str(workplace.home))
+    with training_lock("run-1"):
+        running = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "orchestration",
+                "run",
+                "--domain",
+                "tiny",
+                "--profile",
+                str(workplace.folder / "tiny.yaml"),
+            ],
+            cwd=ROOT,
+            env=dict(workplace.environment),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert running.stderr
+        said_on_screen = next((line for line in running.stderr if "another training is going on" in line), "nothing")
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=120)
+    assert f"by process {os.getpid()} (Dagster run run-1): this one waits for its end" in said_on_screen
 
 
 def test_a_full_disk_noticed_while_a_query_writes_first_is_said_in_one_line(tmp_path: Path) -> None:
