@@ -96,7 +96,7 @@ synth: $(READY)  ## synthetic raw data of any size: USERS=… ITEMS=… OUT=fold
 ui: $(READY)  ## Dagster and MLflow until Ctrl-C: [DOMAINS=own.yaml] [PROFILES=own.yaml]
 	@$(BIN)/python -m orchestration ui --dagster-port '$(DAGSTER_PORT)' --mlflow-port '$(MLFLOW_PORT)'
 
-prune: $(READY)  ## remove checkpoints, evaluations, versions out of use: [KEEP=3] a name [DAYS=30] [DRY=1 only lists]
+prune: $(READY)  ## remove checkpoints, versions, leftovers out of use: [KEEP=3] a name [DAYS=30] [DRY=1 only lists]
 	@$(BIN)/python -m orchestration prune --keep '$(KEEP)' --days '$(DAYS)' $(if $(DRY),--dry)
 
 test: $(READY)  ## all tests

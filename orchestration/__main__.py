@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--dagster-port", type=int, default=3000)
     ui.add_argument("--mlflow-port", type=int, default=5000)
     ui.set_defaults(command=_ui)
-    prune = commands.add_parser("prune", help="remove checkpoints, evaluations and registered versions out of use")
+    prune = commands.add_parser("prune", help="remove checkpoints, evaluations, versions and files out of use")
     prune.add_argument("--keep", type=int, default=3, help="so many of each name stay, the newest (3)")
     prune.add_argument("--days", type=float, default=30, help="whatever is younger stays (30)")
     prune.add_argument("--dry", action="store_true", help="list, and remove nothing")

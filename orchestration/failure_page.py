@@ -23,8 +23,11 @@ TOLD = {
 }
 """Dagster's own events that are lines of the log, beside what the assets log."""
 
-TARGETS = {"chain": "run", "studies": "studies"}
+TARGETS = {"chain": "run", "studies": "studies", "recommend": "recommend"}
 """The make target of each job."""
+
+UNTRAINED = ("recommend",)
+"""Those of them that train nothing: they take neither a profile nor a day."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,17 @@ class Failure:
         overridden = [name for name in ("domains", "profile") if _given(self.run, name).get("overrides")]
         if overridden:
             ways.append(f"  It had overrides of {' and '.join(overridden)}, which no command knows.")
-        target, profile = TARGETS.get(self.run.job_name), self.run.tags.get(PROFILE_TAG)
-        if target and profile and not overridden:
-            as_of = _given(self.run, "domains").get("as_of")
-            ways.append(f"- Or in a terminal: `{make_command(target, profile, self.domain, as_of)}`")
+        if (command := self._command()) and not overridden:
+            ways.append(f"- Or in a terminal: `{command}`")
         return ways
+
+    def _command(self) -> str | None:
+        """None where no command does the same: the job has none, or the run ended before its profile was known."""
+        target, profile = TARGETS.get(self.run.job_name), self.run.tags.get(PROFILE_TAG)
+        if target in UNTRAINED:
+            return make_command(target, None, self.domain)
+        as_of = _given(self.run, "domains").get("as_of")
+        return make_command(target, profile, self.domain, as_of) if target and profile else None
 
 
 def failure_of(instance: DagsterInstance, run: DagsterRun) -> Failure:

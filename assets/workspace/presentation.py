@@ -44,19 +44,19 @@ def figure_metadata(png: bytes, title: str) -> MarkdownMetadataValue:
     return MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})")
 
 
-def make_command(target: str, profile: str, domain: str | None = None, as_of: str | None = None) -> str:
+def make_command(target: str, profile: str | None, domain: str | None = None, as_of: str | None = None) -> str:
     """The `make` command as a shell takes it, with the user's own domains and profiles.
 
     Args:
-        target: `ui` or `studies`.
-        profile: a name, or the path of a YAML file.
+        target: such as `ui` or `studies`.
+        profile: a name, or the path of a YAML file; None: for a target that takes none.
         domain: for which it is run; None: for all.
         as_of: the day after which everything is left out.
     """
-    own_profiles = os.environ.get("SLMREC_PROFILES") or (profile if not domain and Path(profile).suffix else None)
-    given = {
-        "DOMAINS": os.environ.get("SLMREC_DOMAINS"),
-        "PROFILES": own_profiles,
-        **({"DOMAIN": domain, "PROFILE": profile, "AS_OF": as_of} if domain else {}),
-    }
+    given = {"DOMAINS": os.environ.get("SLMREC_DOMAINS")}
+    if profile:
+        own = profile if not domain and Path(profile).suffix else None
+        given["PROFILES"] = os.environ.get("SLMREC_PROFILES") or own
+    if domain:
+        given |= {"DOMAIN": domain, "PROFILE": profile, "AS_OF": as_of}
     return " ".join(["make", target, *(f"{name}={shlex.quote(value)}" for name, value in given.items() if value)])

@@ -1,10 +1,12 @@
 """Which checkpoints and evaluations are kept: those in use, the newest of each name, and those that are young.
 
 In use is what the records of the domain's assets name, near or far. Everything else can be made again from its recipe;
-registered versions hold copies of their own (`assets/registry/retention.py`).
+registered versions hold copies of their own (`assets/registry/retention.py`). Of the pages of failed runs, and of what
+was never finished, the young ones are kept.
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,10 +17,15 @@ from assets.workspace import home
 from assets.workspace.checkpoints import PROVENANCE
 
 SECONDS_A_DAY = 86400
+WRITING_DAYS = 1 / 24
+"""What wasn't written to for so long belongs to no process that still writes it (ours)."""
+
+WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}\.partial$")
+"""What `models.files.staged_file` writes to, and a killed process leaves."""
 
 
 class Stale(NamedTuple):
-    """A directory that is not needed any more."""
+    """A directory or a file that is not needed any more."""
 
     path: Path
     bytes: int
@@ -47,12 +54,41 @@ def stale(keep: int, days: float) -> list[Stale]:
     return sorted((one for one in found if one.days >= days), key=lambda one: -one.days)
 
 
+def stale_downloads(days: float) -> list[Stale]:
+    """What arrived of downloads that never ended, the oldest first, in domains that nobody works on now.
+
+    The bytes and the note of whose they are go together, by the age of the younger one.
+    """
+    found = []
+    for folder in sorted((home.home() / "raw").glob("[!.]*")):
+        if not folder.is_dir() or home.is_held(folder.name):
+            continue
+        for notes in folder.glob(".*.part.json"):
+            both = [path for path in (notes, notes.with_suffix("")) if path.is_file()]
+            found += [Stale(path, path.stat().st_size, min(map(_days_old, both))) for path in both]
+    return sorted((one for one in found if one.days >= days), key=lambda one: -one.days)
+
+
+def stale_files(days: float) -> list[Stale]:
+    """The pages of failed runs, and what killed processes were writing, the oldest first."""
+    pages = [(path, days) for path in home.failures_directory().glob("*.md")]
+    written = [(path, max(days, WRITING_DAYS)) for path in home.home().rglob(".*.partial") if WRITTEN.match(path.name)]
+    found = [Stale(path, path.stat().st_size, old) for path, at in (*pages, *written) if (old := _days_old(path)) >= at]
+    return sorted(found, key=lambda one: -one.days)
+
+
 def remove(directories: list[Stale]) -> None:
     """Remove them, each by one renaming first, so that none is half there."""
     for one in directories:
         away = one.path.with_name(f".{one.path.name}.removed")
         one.path.rename(away)
         shutil.rmtree(away)
+
+
+def remove_files(files: list[Stale]) -> None:
+    """Remove them, as far as they are still there."""
+    for one in files:
+        one.path.unlink(missing_ok=True)
 
 
 def recorded_values() -> Iterator[Any]:
@@ -84,6 +120,10 @@ def _name_of(path: Path) -> str:
 def _named_in_records() -> Iterator[Path]:
     """Every directory that a record names, however deep."""
     return (Path(value) for value in recorded_values() if isinstance(value, str) and value.startswith("/"))
+
+
+def _days_old(file: Path) -> float:
+    return (time.time() - file.stat().st_mtime) / SECONDS_A_DAY
 
 
 def _changed(path: Path) -> float:

@@ -11,6 +11,10 @@ from typing import Any
 import mlflow
 import pytest
 import yaml
+from dagster import DagsterInstance
+from dagster._core.instance.config import PoolGranularity
+
+from assets.registry.trainings import TRAINING_POOL
 
 ROOT = Path(__file__).parents[2]
 COMPOSE, VALUES = (yaml.safe_load((ROOT / "deploy" / name).read_text()) for name in ("compose.yaml", "values.yaml"))
@@ -114,10 +118,42 @@ def test_a_command_is_one_that_its_program_takes(command: list[str]) -> None:
     assert [option for option in options if option not in done.stdout] == []
 
 
-def test_one_run_a_domain_there_too() -> None:
-    shipped = yaml.safe_load((ROOT / "assets/workspace/dagster.yaml").read_text())
-    there = VALUES["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]["tagConcurrencyLimits"]
-    assert there == shipped["concurrency"]["runs"]["tag_concurrency_limits"]
+def in_dagsters_spelling(values: dict[str, Any]) -> dict[str, Any]:
+    """As the chart's template writes a block of values to `dagster.yaml`: `defaultLimit` is `default_limit` there."""
+    return {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in values.items()}
+
+
+def test_one_run_a_domain_and_one_that_trains_there_too(tmp_path: Path) -> None:
+    """Dagster reads both, and so refuses a limit that stands in the queue's own settings too."""
+    given, queue = VALUES["concurrency"], VALUES["dagsterDaemon"]["runCoordinator"]
+    assert given["enabled"] is True
+    assert queue["enabled"] is True
+    there = {
+        "concurrency": {block: in_dagsters_spelling(given[block]) for block in ("pools", "runs")},
+        "run_coordinator": {
+            "module": "dagster.core.run_coordinator",
+            "class": queue["type"],
+            "config": in_dagsters_spelling(queue.get("config", {}).get("queuedRunCoordinator", {})),
+        },
+        "telemetry": {"enabled": False},
+    }
+    settings = {"here": (ROOT / "assets/workspace/dagster.yaml").read_text(), "there": yaml.safe_dump(there)}
+    limits = {}
+    for name, text in settings.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dagster.yaml").write_text(text)
+        with DagsterInstance.from_config(str(tmp_path / name)) as instance:
+            limits[name] = instance.get_concurrency_config()
+    assert limits["there"] == limits["here"]
+    pools = limits["there"].pool_config
+    assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 1)
+
+
+def test_the_documented_command_opens_the_pool_that_trainings_are_in() -> None:
+    """On Dagster's own command line: the code's `open_pool` is called by `make` alone."""
+    told = re.findall(r"dagster instance concurrency set (\S+) (\d+)", (ROOT / "deploy/README.md").read_text())
+    assert told
+    assert set(told) == {(TRAINING_POOL, str(VALUES["concurrency"]["pools"]["defaultLimit"]))}
 
 
 def test_the_image_holds_what_it_is_built_from() -> None:

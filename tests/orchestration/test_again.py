@@ -148,13 +148,23 @@ def test_prune_removes_what_no_record_names_and_nothing_else(finished: Workplace
     unused = [sasrec.with_name(f"{number:016x}") for number in range(2)]
     for path in unused:
         shutil.copytree(sasrec, path)
-    assert prune(place, "--keep", "0", "--days", "1").startswith("0 directories")
+    files = [
+        place.home / name for name in ("failures/tiny-run.md", "raw/tiny/.a.json.part", "raw/tiny/.a.json.part.json")
+    ]
+    for path in files:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    assert prune(place, "--keep", "0", "--days", "1").startswith("0 directories, 0 files")
     dry = prune(place, "--keep", "0", "--days", "0", "--dry")
-    assert all(str(path) in dry for path in unused)
-    assert "2 directories" in dry
+    assert all(str(path) in dry for path in (*unused, *files))
+    assert "2 directories, 3 files" in dry
     assert "nothing was" in dry
     assert all(path.is_dir() for path in unused)
-    assert prune(place, "--keep", "3", "--days", "0").startswith("0 directories")
+    assert all(path.is_file() for path in files)
+    kept = prune(place, "--keep", "3", "--days", "0").splitlines()[-1]
+    assert kept.startswith("0 directories, 3 files")
+    assert kept.endswith("removed.")
+    assert not any(path.exists() for path in files)
     assert "removed." in prune(place, "--keep", "0", "--days", "0")
     assert not any(path.exists() for path in unused)
     assert written(place.home) == used

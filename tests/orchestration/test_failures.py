@@ -25,6 +25,7 @@ from dagster import (
 
 from assets.registry.store import connect
 from assets.workspace import home
+from orchestration import failure_page
 from orchestration.definitions import build_definitions
 from orchestration.run import execute
 from orchestration.sensors import failures
@@ -48,10 +49,10 @@ class Place:
     def sensor(self, name: str) -> SensorDefinition:
         return self.definitions.get_repository_def().get_sensor_def(name)
 
-    def failed_run(self) -> DagsterRun:
-        """The chain, as the command line runs it, ends at its first asset."""
+    def failed_run(self, job: str = "chain") -> DagsterRun:
+        """The job, as the command line runs it, ends at its first asset: no file, or no data that were made of it."""
         as_of = {"resources": {"domains": {"config": {"as_of": DAY}}}}
-        success, _ = execute(self.definitions, self.instance, "chain", "near", as_of)
+        success, _ = execute(self.definitions, self.instance, job, "near", as_of)
         assert not success
         (run,) = self.instance.get_runs()
         return run
@@ -155,6 +156,28 @@ def test_a_failed_run_has_a_page_in_the_home_and_in_its_own_log(
     assert SECRET not in heard.out + heard.err + path.read_text()
     assert "not told: it answers 500" in heard.err
     assert "not told: ConnectionError" in heard.err
+
+
+def test_the_page_of_failed_recommendations_names_the_command_that_takes_no_profile(place: Place) -> None:
+    run = place.failed_run("recommend")
+    place.tell(run)
+    page = (place.folder / f"home/failures/near-{run.run_id}.md").read_text()
+    assert page.startswith("# near: recommendations failed\n")
+    assert "- Or in a terminal: `make recommend DOMAIN=near`\n" in page
+
+
+@pytest.mark.parametrize("job", ["chain", "studies"])
+def test_a_job_that_trains_names_no_command_before_its_profile_is_known(job: str) -> None:
+    tags = {"dagster/partition": "near"}
+    runs = [DagsterRun(job, tags=tags), DagsterRun(job, tags={**tags, "slmrec/profile": "tiny"})]
+    without, known = (failures.Failure(run, "near", [], ["no room"], []).page() for run in runs)
+    assert "`make" not in without
+    assert f"`make {failure_page.TARGETS[job]} DOMAIN=near PROFILE=tiny`" in known
+
+
+def test_every_job_has_its_command(place: Place) -> None:
+    jobs = {job.name for job in place.definitions.get_repository_def().get_all_jobs()} - {"__ASSET_JOB"}
+    assert jobs == set(failure_page.TARGETS)
 
 
 def test_a_message_goes_to_an_encrypted_address_or_to_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,12 +165,12 @@ def test_prune_lists_and_removes_versions_of_the_domains_of_this_home(
     first, second = (version_of("pruned", seed) for seed in range(2))
     promote("pruned", second.name, version=second.version, **WHO)
     assert prune(2, 30, dry=False) == 0
-    assert "0 directories and 0 registered versions" in capsys.readouterr().out
+    assert "0 directories, 0 files and 0 registered versions" in capsys.readouterr().out
     assert prune(1, 30, dry=True) == 0
     told = capsys.readouterr().out
     assert first.uri in told
     assert second.uri not in told
-    assert "0 directories and 1 registered versions" in told
+    assert "0 directories, 0 files and 1 registered versions" in told
     assert "nothing was" in told
     assert tags_of(first.name, first.version) is not None
     assert prune(1, 30, dry=False) == 0

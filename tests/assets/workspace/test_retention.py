@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from assets.amazon.download.partial import Edition, Partial
 from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.evaluations import Evaluation, evaluate
-from assets.workspace.retention import Stale, remove, stale
+from assets.workspace.retention import Stale, remove, remove_files, stale, stale_downloads, stale_files
+from models.files import staged_file
 from tests.assets.workspace.tiny import CLOTH, DATA, flip_a_byte, make, obtain, recipes, sasrec
 
 DAY = 86400
@@ -156,3 +158,76 @@ def test_a_damaged_record_stops_it() -> None:
     path.write_text("{")
     with pytest.raises(ValueError, match="Expecting"):
         listed()
+
+
+def page(run: str, days: float) -> Path:
+    path = home.failures_directory() / f"cloth-{run}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("# cloth: teacher failed\n")
+    return aged(path, days)
+
+
+def cut_off(path: Path, days: float) -> Path:
+    """What a process that was killed while it wrote the file has left."""
+    with staged_file(path) as staged:
+        staged.write_bytes(b"half")
+    path.rename(staged)
+    return aged(staged, days)
+
+
+def arrived(name: str, days: float, note_days: float, domain: str = "cloth") -> list[Path]:
+    """The first bytes of a download, and the note of whose they are."""
+    target = home.raw_directory(domain) / name
+    partial = Partial(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial.restart(Edition("https://files.example", "tag", 9))
+    partial.path.write_bytes(b"half")
+    note = partial.path.with_name(f"{partial.path.name}.json")
+    assert Partial(target).size == 4
+    return [aged(note, note_days), aged(partial.path, days)]
+
+
+def test_old_pages_of_failed_runs_are_stale_and_young_ones_are_not() -> None:
+    old, older = page("a", 31), page("b", 40)
+    young = page("c", 29)
+    assert [one.path for one in stale_files(30)] == [older, old]
+    assert [one.path for one in stale_files(0)] == [older, old, young]
+    assert stale_files(0)[0].bytes == len("# cloth: teacher failed\n")
+
+
+def test_what_a_killed_process_was_writing_is_stale_and_what_may_be_written_now_is_not() -> None:
+    table = home.tables_directory() / "sequences/cloth.parquet"
+    killed, being_written = cut_off(table, 2), cut_off(table, 0.02)
+    whole = table.with_name("a.partial")
+    whole.write_bytes(b"")
+    aged(whole, 9)
+    assert [one.path for one in stale_files(0)] == [killed]
+    assert stale_files(3) == []
+    aged(being_written, 0.05)
+    assert {one.path for one in stale_files(0)} == {killed, being_written}
+
+
+def test_a_download_is_stale_with_its_note_once_both_are_old() -> None:
+    both = arrived("reviews.json.gz", 31, 50)
+    arrived("metadata.json.gz", 1, 50)
+    (home.raw_directory("cloth") / "reviews.json").write_bytes(b"{}")
+    aged(home.raw_directory("cloth") / "reviews.json", 90)
+    assert {one.path for one in stale_downloads(30)} == set(both)
+    assert [one.days for one in stale_downloads(30)] == pytest.approx([31, 31], abs=0.01)
+    assert len(stale_downloads(0)) == 4
+
+
+def test_a_download_that_may_be_under_way_is_not_stale() -> None:
+    arrived("reviews.json.gz", 31, 31)
+    other = arrived("reviews.json.gz", 31, 31, domain="movie")
+    with home.domain_lock("cloth"):
+        assert {one.path for one in stale_downloads(0)} == set(other)
+    assert len(stale_downloads(0)) == 4
+
+
+def test_the_files_that_are_listed_are_removed_and_those_that_are_gone_hinder_nothing() -> None:
+    gone, young = page("a", 31), page("b", 1)
+    files = [*stale_files(30), *stale_downloads(30), Stale(young.with_name("c.md"), 0, 31.0)]
+    remove_files(files)
+    assert not gone.exists()
+    assert list(gone.parent.iterdir()) == [young]
