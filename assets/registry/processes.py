@@ -37,6 +37,7 @@ LOOP = "models.training.run"
 TASK, LAUNCHER = "task.json", "launcher"
 OPTIONS = "--multi_gpu --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no --num_processes"
 """The launcher for several devices, also where the devices are CPUs: with `--cpu` it would start one process only."""
+SHARDS = "ACCELERATE_USE_FSDP"
 ON_CPUS = {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
 
 
@@ -88,7 +89,7 @@ def launch(
     """Do in several processes what `recipe.make` does in one; their log goes to the context's.
 
     Raises:
-        ValueError: in the words of the process that fails, or if there are fewer GPUs than processes.
+        ValueError: in the words of the process that fails; and see `_devices`.
         RuntimeError: if one ends without a word, as a killed one does; what was kept of the training is in `state`.
     """
     count = processes()
@@ -123,11 +124,18 @@ def launch(
 
 
 def _devices(count: int) -> dict[str, str]:
-    """The environment that gives each process its device."""
+    """The environment that gives each process its device.
+
+    Raises:
+        ValueError: if there are fewer GPUs than processes, or accelerate is told to shard the model (FSDP): then it
+            would be validated and saved by one process that has a part of it.
+    """
     import torch
 
     from models.device import best_device
 
+    if os.environ.get(SHARDS, "").lower() == "true":
+        raise ValueError(f"{SHARDS} is set, but a training's processes each hold the whole model: unset it.")
     if best_device().type == "cpu":
         return ON_CPUS
     if torch.cuda.device_count() < count:

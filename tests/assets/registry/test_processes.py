@@ -214,6 +214,13 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         processes._devices(3)
 
 
+def test_a_model_in_shards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under FSDP the training would stop at its first state, and its checkpoint couldn't be saved."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "TRUE")
+    with pytest.raises(ValueError, match=r"ACCELERATE_USE_FSDP is set, but .* hold the whole model: unset it"):
+        processes._devices(2)
+
+
 def test_a_process_is_known_to_have_failed_by_its_words_or_by_its_end(tmp_path: Path) -> None:
     """One that has not begun, or lives, has not failed."""
     assert not processes._has_failed(tmp_path, 1)
