@@ -105,6 +105,7 @@ def launch(
         task = TypeAdapter(Task).dump_json(Task(directory, state, profile, run.run_id))
         (folder / TASK).write_bytes(task)
         context.log.info(f"{recipe.name} is trained in {count} processes")
+        run.set_tags({"slmrec.processes": str(count)})
         command = [*program, "--module", __name__, name]
         step = _Step(context.op_execution_context.get_step_execution_context())
         try:
@@ -152,6 +153,7 @@ def main(folder: Path) -> None:
     with _alive(folder, rank).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         _train(folder, rank, count)
+        _alive(folder, rank).unlink()
 
 
 def _train(folder: Path, rank: int, count: int) -> None:
@@ -200,13 +202,13 @@ def _has_failed(folder: Path, rank: int) -> bool:
     try:
         with _alive(folder, rank).open() as held:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (FileNotFoundError, BlockingIOError):  # it hasn't begun, or lives
+    except (FileNotFoundError, BlockingIOError):  # it hasn't begun, or has done its part; or it lives
         return False
     return True
 
 
 def _alive(folder: Path, rank: int) -> Path:
-    """Locked by that process as long as it lives."""
+    """Locked by that process as long as it lives, and removed by it when it has done its part."""
     return folder / f"alive-{rank}"
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 import torch.distributed as dist
 from dagster import DagsterInstance
 
+from assets.inputs.training_rows import TrainingRows
 from assets.inputs.validated_rows import ValidatedRows
 from assets.registry import processes
 from assets.registry.store import connect
@@ -23,8 +25,9 @@ from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint
 from assets.workspace.identity import ROOT
 from assets.workspace.recipe import Recipe
+from assets.workspace.recipe_files import write_recipe
 from models import device
-from models.baselines.item_knn import fit_item_knn
+from models.baselines.item_knn import ItemKNNSettings, fit_item_knn
 from models.baselines.sasrec import SASRecConfig, SASRecSettings, fit_sasrec
 from models.files import load_recommender
 from models.slmrec.teacher import fit_teacher
@@ -80,15 +83,23 @@ def assert_as_one_process(
     assert of_two.keys() == of_one.keys()
     for name in (name for name in of_one if not name.endswith("key.bias")):
         torch.testing.assert_close(of_two[name], of_one[name], rtol=0, atol=2e-4, msg=name)
-    two, one = (checkpoint.training().stages["training"] for checkpoint in (ours, theirs))
+    records = [checkpoint.training() for checkpoint in (ours, theirs)]
+    facts = [record.model_dump(exclude={"stages", "cost"}) for record in records]
+    assert facts[0] == facts[1]
+    two, one = (record.stages["training"] for record in records)
     assert two.best_ndcg_at_10 == pytest.approx(one.best_ndcg_at_10, abs=1e-6)
     assert [point["ce"] for point in two.curve] == pytest.approx([point["ce"] for point in one.curve], abs=1e-4)
     return shown
 
 
+def run_of(shown: Mapping[str, Any]) -> str:
+    """The id of the MLflow run that an asset shows."""
+    return shown["mlflow_run"].rpartition("/")[2].partition("?")[0]
+
+
 def points(shown: Mapping[str, Any], metric: str) -> list[tuple[int, float]]:
     """A curve as MLflow has it, by step."""
-    run = shown["mlflow_run"].rpartition("/")[2].partition("?")[0]
+    run = run_of(shown)
     return sorted((point.step, point.value) for point in connect(home.mlflow_uri()).get_metric_history(run, metric))
 
 
@@ -107,6 +118,8 @@ def test_an_asset_in_two_processes_comes_to_what_it_comes_to_in_one(
         ours, theirs = points(shown, metric), points(of_one, metric)
         assert [step for step, _ in ours] == [step for step, _ in theirs] == list(steps)
         assert [value for _, value in ours] == pytest.approx([value for _, value in theirs], abs=1e-4)
+    tags = [connect(home.mlflow_uri()).get_run(run_of(one)).data.tags for one in (shown, of_one)]
+    assert [one.get("slmrec.processes") for one in tags] == ["2", None]
     assert of_two.provenance.files.keys() == {"config.json", "model.safetensors", "training.json"}
 
 
@@ -230,6 +243,44 @@ def test_a_process_is_known_to_have_failed_by_its_words_or_by_its_end(tmp_path: 
         processes._words(tmp_path, 1).write_text("no")
         assert processes._has_failed(tmp_path, 1)
         processes._words(tmp_path, 1).unlink()
+    assert processes._has_failed(tmp_path, 1)
+
+
+def finish(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do what the second of two processes does, in this one."""
+    monkeypatch.setattr(processes, "_end_with_launcher", lambda folder: None)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    write_recipe(recipe, folder)
+    task = {"directory": str(folder / "checkpoint"), "state": str(folder / "state"), "profile": "tiny", "run": "none"}
+    (folder / processes.TASK).write_text(json.dumps(task))
+    processes.main(folder)
+
+
+COUNTED = Recipe("item_knn", fit_item_knn, ItemKNNSettings(), 0, TrainingRows(DATASET))
+
+
+def test_a_process_that_has_done_its_part_has_not_failed_and_has_saved_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the main one fails by afterwards, a full disk say, is told."""
+    finish(tmp_path, COUNTED, monkeypatch)
+    assert not processes._has_failed(tmp_path, 1)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_process_that_fails_first_tells_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, first: bool
+) -> None:
+    """The others' errors are that it is gone."""
+    damaged = Checkpoint(name="sasrec", domain="d", directory=tmp_path, provenance=COUNTED.provenance(), seconds=1.0)
+    if not first:
+        processes._alive(tmp_path, 0).touch()
+    with pytest.raises(ValueError, match="missing or damaged"):
+        finish(tmp_path, replace(COUNTED, upstream={"sasrec": damaged}), monkeypatch)
+    told = sorted(path.name for path in tmp_path.glob("error-*"))
+    assert told == (["error-1.txt"] if first else [])
     assert processes._has_failed(tmp_path, 1)
 
 
