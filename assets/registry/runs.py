@@ -137,7 +137,8 @@ class TrackedRun:
         self._domain = domain
         self._dagster_url = dagster_url
         self._waiting: list[Any] = []
-        self._heard_from: int | None = None
+        self.heard_from: int | None = None
+        """The first step whose point a callback has brought."""
         self._sent_at = time.monotonic()
         self._away = False
 
@@ -186,7 +187,7 @@ class TrackedRun:
         """
         before = f"{stage}/" if stage else ""
         for point in curve:
-            if stage or self._heard_from is None or point["step"] < self._heard_from:
+            if stage or self.heard_from is None or point["step"] < self.heard_from:
                 metrics = {f"{before}{name}": value for name, value in training_metrics(point).items()}
                 self.log_metrics(metrics, step=int(point["step"]))
 
@@ -198,8 +199,8 @@ class TrackedRun:
 
         class Curves(TrainerCallback):
             def on_log(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:  # noqa: ARG002
-                if run._heard_from is None:
-                    run._heard_from = state.global_step
+                if run.heard_from is None:
+                    run.heard_from = state.global_step
                 run.log_metrics(training_metrics(given["logs"]), step=state.global_step)
 
             def on_evaluate(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:  # noqa: ARG002

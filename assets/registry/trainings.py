@@ -4,6 +4,7 @@ Belongs here: the way from a declaration to a checkpoint that has been evaluated
 itself (`assets/workspace/recipe.py`), which asset reads what (the assets), and how a recommender learns (`models/`).
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from assets.configuration.resources import DomainResource, ProfileResource
 from assets.inputs.training_rows import TrainingRows
 from assets.inputs.validated_rows import ValidatedRows
 from assets.registry import versions
+from assets.registry.processes import in_several, launch
 from assets.registry.runs import MLflowTracking, TrackedRun
 from assets.registry.store import model_url
 from assets.workspace import home as homes
@@ -122,7 +124,8 @@ class Trainings(ConfigurableResource[Any]):
         provenance = recipe.provenance(
             profile=profile.name, commit=git_commit(), dagster_run=context.run.run_id, mlflow_run=run.run_id
         )
-        checkpoint, made = recipe.obtain(context.partition_key, provenance, [run.callback()])
+        elsewhere = functools.partial(launch, context, recipe, run, profile.name) if in_several(recipe) else None
+        checkpoint, made = recipe.obtain(context.partition_key, provenance, [run.callback()], elsewhere)
         if not made:
             context.log.info(f"{recipe.name}: nothing has changed since its checkpoint was made; it is used again")
         record = checkpoint.training()

@@ -94,8 +94,11 @@ class Recipe:
             **runs,
         )
 
-    def follow(self, directory: Path, callbacks: "Sequence[TrainerCallback]", state: Path) -> "Fitted":
-        """Make the checkpoint's files in a directory; a training that was killed goes on from `state`."""
+    def follow(self, directory: Path | None, callbacks: "Sequence[TrainerCallback]", state: Path) -> "Fitted":
+        """Make the checkpoint's files in a directory; a training that was killed goes on from `state`.
+
+        Without a directory a recommender is trained alike and not saved: of several processes one alone saves it.
+        """
         from models.files import save_recommender
         from models.training.course import Course
 
@@ -105,11 +108,24 @@ class Recipe:
             return self.fit(data, self.settings, course, directory)
         fitted = self.fit(data, self.settings, course)
         assert fitted.recommender is not None
-        save_recommender(fitted.recommender, directory)
+        if directory:
+            save_recommender(fitted.recommender, directory)
         return fitted
 
+    def make(self, directory: Path, callbacks: "Sequence[TrainerCallback]", state: Path, profile: str) -> None:
+        """Make the checkpoint's files in a directory, and the record of the training beside them."""
+        from evaluation.cost import measured
+
+        with measured() as meter:
+            fitted = self.follow(directory, callbacks, state)
+        (directory / TRAINING).write_bytes(self._record(fitted, meter.cost, profile).to_json())
+
     def obtain(
-        self, domain: str, provenance: Provenance, callbacks: "Sequence[TrainerCallback]"
+        self,
+        domain: str,
+        provenance: Provenance,
+        callbacks: "Sequence[TrainerCallback]",
+        elsewhere: Callable[[Path, Path], None] | None = None,
     ) -> tuple[Checkpoint, bool]:
         """The checkpoint: the whole one that lies there, or a new one.
 
@@ -117,11 +133,11 @@ class Recipe:
             domain: for whom it is made.
             provenance: of `provenance`, with the runs.
             callbacks: observers of a training.
+            elsewhere: does in other processes what `make` does; takes the directory, and the state's.
 
         Returns:
             The checkpoint, and whether it was made now. One that lay there keeps the provenance that it was made with.
         """
-        from evaluation.cost import measured
         from models.files import file_digests, staged_directory
 
         directory = home.checkpoint_directory(domain, provenance.identity)
@@ -130,10 +146,10 @@ class Recipe:
         state = home.training_directory(domain, provenance.identity)
         if found is None:
             with home.training_lock(provenance.dagster_run), staged_directory(directory) as staged:
-                with measured() as meter:
-                    fitted = self.follow(staged, callbacks, state)
-                record = self._record(fitted, meter.cost, provenance.profile or "")
-                (staged / TRAINING).write_bytes(record.to_json())
+                if elsewhere:
+                    elsewhere(staged, state)
+                else:
+                    self.make(staged, callbacks, state, provenance.profile or "")
                 found = provenance.model_copy(update={"files": file_digests(staged)})
                 (staged / PROVENANCE).write_bytes(found.to_json())
         shutil.rmtree(state, ignore_errors=True)  # a process that is killed here leaves it to the next one

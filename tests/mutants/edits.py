@@ -449,6 +449,21 @@ EDITS = (
         "training=profile.studies.training or profile.student.training",
         STUDIES,
     ),
+    # several processes
+    Edit(
+        "a recipe's file has any function called",
+        "assets/workspace/recipe_files.py",
+        'module.partition(".")[0] in PACKAGES',
+        "True",
+        WORKSPACE,
+    ),
+    Edit(
+        "a process that is killed is told by what the others fail by",
+        "assets/registry/processes.py",
+        "if not any(_has_failed(",
+        "if all(_has_failed(",
+        REGISTRY,
+    ),
     # seeds
     Edit(
         "the profile's seed is ignored by recommenders",

@@ -146,13 +146,17 @@ class Wired:
         config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> ExecuteInProcessResult:
-        """A run of the assets, which read the given values besides; `config` is the launchpad's of each resource."""
+        """A run of the assets, which read the given values besides; `config` is the launchpad's of each resource.
+
+        `options` are those of Dagster's `materialize`.
+        """
         partitions = StaticPartitionsDefinition([self.domain])
         return materialize(
             [partitioned(one, partitions) for one in (*map(_handed_on, given, given.values()), *assets)],
             partition_key=self.domain,
             resources=dict(self.resources),
             run_config={"resources": {name: {"config": values} for name, values in (config or {}).items()}},
+            **options,
         )
 
 
