@@ -106,6 +106,7 @@ def browser() -> Iterator[Browser]:
     """The system's Chromium: playwright's own would be a download."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium; .ci/run installs it")
+    expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=[*OPTIONS[:-1], *LOCAL_ONLY])
         page = chromium.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]})
