@@ -183,7 +183,7 @@ def _metadata(found: Drift) -> Mapping[str, Any]:
 
     rows = [
         {
-            "check": name,
+            "measure": name.replace("_", " ").replace("psi", "PSI"),  # words may be broken where the page is narrow
             "value": value,
             "allowed": found.limit(name),
             "by chance": found.shifts[name].by_chance if name in found.shifts else None,

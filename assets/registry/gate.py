@@ -93,7 +93,11 @@ def find_rival(
 def judged_itself(judged: str, student: str) -> Finding:
     """Whether the judged identity is the student's."""
     same = judged == student
-    words = "judged itself" if same else f"main_results judged {judged}, and this student is {student}"
+    words = (
+        "the results are of this very student"
+        if same
+        else f"main_results judged {judged}, and this student is {student}"
+    )
     return Finding(name="judged_itself", passed=same, words=words)
 
 
@@ -149,7 +153,7 @@ def no_slice_collapsed(
 
     name = "no_slice_collapsed"
     if rival is None:
-        return Finding(name=name, passed=True, words="so no slice can have collapsed")
+        return Finding(name=name, passed=True, words="there is no other version to compare slices with")
     theirs_B, purchases = headline(rival.evaluation), dataset.purchases()
     members = slice_members(purchases[dataset.targets("test")], dataset.histories("test").lengths, purchases)
     rows: list[dict[str, Any]] = []
@@ -178,9 +182,9 @@ def no_slice_collapsed(
         name=name,
         passed=not told["collapsed"],
         words=(
-            f"more than {rules.slice_loss:.0%} of the NDCG@10 of {rival.alias} lost in: {', '.join(told['collapsed'])}"
+            f"more than {rules.slice_loss:.0%} of the {rival.alias}'s NDCG@10 lost in: {', '.join(told['collapsed'])}"
             if told["collapsed"]
-            else f"no slice lost {rules.slice_loss:.0%} of the NDCG@10 of {rival.alias} (of {rules.slice_users} users "
+            else f"no slice lost {rules.slice_loss:.0%} of the {rival.alias}'s NDCG@10 (of {rules.slice_users} users "
             f"or more: {', '.join(told['kept']) or 'none'})"
         ),
         rows=rows,

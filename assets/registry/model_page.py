@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from assets.registry.gate import Finding, Rival
+from assets.registry.packing import markdown_table
 
 if TYPE_CHECKING:
     from evaluation.intervals import Interval
@@ -84,7 +85,7 @@ def _metrics(records: "Sequence[ResultRecord]") -> str:
         [name, *(_interval(record.metrics[metric]) for record in records)] for metric, name in METRIC_LABELS.items()
     ]
     words = f"{records[0].protocol.words()} Intervals of 95 %, over users."
-    return f"{words}\n\n{_table(['', *(record.protocol.title() for record in records)], rows)}"
+    return f"{words}\n\n{markdown_table(['', *(record.protocol.title() for record in records)], rows)}"
 
 
 def _compared(findings: Sequence[Finding], rival: Rival | None, comparisons: "Sequence[ComparisonTable]") -> str:
@@ -101,7 +102,7 @@ def _compared(findings: Sequence[Finding], rival: Rival | None, comparisons: "Se
         rows.append([label(row.against), told, p_words(row.adjusted)])
     margin = f"The margin is {number(found['margin'])}. " if rival else "There is no champion. "
     corrected = "p of the recommenders of this run is after Holm's correction."
-    return f"{margin}{corrected}\n\n{_table(['NDCG@10 minus that of', 'difference (95 %)', 'p'], rows)}"
+    return f"{margin}{corrected}\n\n{markdown_table(['NDCG@10 minus that of', 'difference (95 %)', 'p'], rows)}"
 
 
 def _slices(findings: Sequence[Finding], record: "ResultRecord") -> str:
@@ -115,7 +116,7 @@ def _slices(findings: Sequence[Finding], record: "ResultRecord") -> str:
         if row := against.get(part.name):
             told += [number(row["rival"]), f"{number(row['low'], '+')} to {number(row['high'], '+')}", row["verdict"]]
         rows.append(told + [""] * (7 - len(told)) if against else told)
-    return _table(["", "who", "users", "student", *(["rival", "difference", ""] if against else [])], rows)
+    return markdown_table(["", "who", "users", "student", *(["rival", "difference", ""] if against else [])], rows)
 
 
 def _cost(findings: Sequence[Finding], record: "ResultRecord") -> str:
@@ -155,8 +156,3 @@ def _difference(mean: float, low: float, high: float) -> str:
     from evaluation.significance import number
 
     return f"{number(mean, '+')} ({number(low, '+')} to {number(high, '+')})"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [list(head), ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

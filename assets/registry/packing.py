@@ -12,7 +12,7 @@ import importlib
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -166,14 +166,27 @@ def model_card(checkpoint: Checkpoint, *, label: str, note: str = "") -> str:
         "Dagster run": made.dagster_run,
         **{f"made from {asset}": identity for asset, identity in made.upstream.items()},
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value is not None)
+    table = markdown_table(["", ""], [[name, str(value)] for name, value in rows.items() if value is not None])
     usage = (
         "Recommends the next item from a user's history. Input: column `history`, lists of raw item ids, oldest first; "
         "parameter `k`, how many items (10). Output: `item_ids` and `scores`, best first, without the history's items, "
         "and `answered_by`: `model`, or `popularity` for a history without any known item. Unknown ids are ignored."
     )
-    parts = [f"# {label} for {checkpoint.domain}", usage, note, f"| | |\n|---|---|\n{table}"]
+    parts = [f"# {label} for {checkpoint.domain}", usage, note, table]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of texts as Markdown.
+
+    MLflow sets no space between columns: the longest cell of each but the last brings some.
+    """
+    lines = [list(head), *map(list, rows)]
+    for column in range(len(head) - 1):
+        length = max(len(line[column]) for line in lines)
+        next(line for line in lines if len(line[column]) == length)[column] += "&emsp;"
+    lines.insert(1, ["---"] * len(head))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _pyfunc() -> Any:

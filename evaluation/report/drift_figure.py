@@ -60,7 +60,9 @@ def _cells(panel: Axes, shift: Shift, value: float, limit: float) -> None:
     panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     panel.yaxis.set_major_locator(MaxNLocator(5))
     panel.grid(axis="x", visible=False)
-    panel.set_ylim(top=1.3 * panel.get_ylim()[1])  # room for the legend and the verdict
+    highest = panel.get_ylim()[1]
+    panel.set_ylim(top=1.3 * highest)  # room for the legend and the verdict, without a line through them
+    panel.set_yticks([tick for tick in panel.get_yticks() if tick <= highest])
     panel.legend(loc="upper left", ncols=2, handlelength=1.0, columnspacing=1.0)
     weight, tint = ("bold", TERM_COLOURS[1]) if value > limit else ("normal", INK)
     verdict = f"PSI {value:.3f}, allowed {limit:g}"

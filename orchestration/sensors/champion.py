@@ -67,10 +67,16 @@ def _materialisation(domain: str, log: Sequence[Entry]) -> AssetMaterialization:
         metadata={
             "champion": f"{version.name}, version {version.version}" if version else "none",
             "changed": f"{newest.action} by {newest.by}: {newest.why}",
-            "log": table_metadata([as_row(domain, entry) for entry in reversed(log)]),
+            "log": table_metadata([_unbroken(as_row(domain, entry)) for entry in reversed(log)]),
             **({"model": MetadataValue.url(model_url(version))} if version else {}),
         },
     )
+
+
+def _unbroken(row: dict[str, str]) -> dict[str, str]:
+    """The row with a day that stays on one line in a narrow column."""
+    when = "when (UTC)"
+    return {**row, when: row[when].replace("-", "\N{NON-BREAKING HYPHEN}")}
 
 
 def as_row(domain: str, entry: Entry) -> dict[str, str]:

@@ -254,7 +254,7 @@ def test_the_page_shows_numbers_table_and_figure(measure: Measure) -> None:
     page = metadata_of(found.result, "drift")
     assert {name: page[name] for name in CHECKS} == found.drift.values
     assert page["figure"].startswith("![Drift](data:image/png;base64,")
-    rows = {row.data["check"]: row.data for row in page["measures"].records}
+    rows = {row.data["measure"].replace(" ", "_").lower(): row.data for row in page["measures"].records}
     assert set(rows) == set(CHECKS)
     assert {name for name, row in rows.items() if row["verdict"] == "drifted"} == found.failed
     assert rows["new_items"]["allowed"] == 0.2

@@ -55,10 +55,12 @@ class Browser:
         expect(self.page.get_by_text(text).filter(visible=True).first).to_be_visible(timeout=patience * 1000)
 
     def keep(self, name: str) -> None:
-        """Write the picture of what the tab shows, in a palette of 64 colours."""
+        """Write the picture of what the tab shows, in a palette of 256 colours."""
         SCREENS.mkdir(parents=True, exist_ok=True)
         picture = Image.open(io.BytesIO(self.page.screenshot(animations="disabled"))).convert("RGB")
-        small = picture.resize(PICTURE, Image.Resampling.LANCZOS).quantize(64, dither=Image.Dither.NONE)
+        small = picture.resize(PICTURE, Image.Resampling.LANCZOS).quantize(
+            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
         small.save(SCREENS / f"{name}.png", optimize=True)
         assert (SCREENS / f"{name}.png").stat().st_size < 150_000
 
@@ -104,6 +106,7 @@ def browser() -> Iterator[Browser]:
     """The system's Chromium: playwright's own would be a download."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium; .ci/run installs it")
+    expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=[*OPTIONS[:-1], *LOCAL_ONLY])
         page = chromium.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]})

@@ -202,7 +202,9 @@ def test_it_says_what_it_did(finished: Workplace) -> None:
     assert "The student's NDCG@10" in tables
     assert "Holm's correction" in tables
     first, report, ui, studies = closing.strip().splitlines()
-    assert first.startswith("slmrec-tiny-student: version 1 is the challenger (judged itself; NDCG@10 over the full")
+    assert first.startswith(
+        "slmrec-tiny-student: version 1 is the challenger (the results are of this very student; NDCG@10 over"
+    )
     assert report.split()[-1] == str(finished.home / "reports/tiny/report.html")
     domains, profile = finished.folder / "domains.yaml", finished.folder / "tiny.yaml"
     assert ui.partition("make")[2] == f" ui DOMAINS={domains} PROFILES={profile}"

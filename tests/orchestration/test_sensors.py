@@ -78,6 +78,10 @@ def test_each_change_is_told_once_with_the_whole_log(look_out: SensorDefinition)
         ("changed by hand", "student 1", "student 2", "failed"),
         ("promoted", "none", "student 1", "passed"),
     ]
+    assert [row["when (UTC)"].replace("\N{NON-BREAKING HYPHEN}", "-") for row in rows] == [
+        entry.at.strftime("%Y-%m-%d %H:%M:%S") for entry in reversed(promotions.notice("beauty"))
+    ]
+    assert "-" not in rows[0]["when (UTC)"]
     assert [entry.action for entry in promotions.notice("beauty")] == ["promoted", "changed by hand"]
 
     connect(home.mlflow_uri()).delete_registered_model_alias(MODEL, "champion")

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from assets.registry.packing import model_card, pack_code, requirements, save_pyfunc, signature
+from assets.registry.packing import markdown_table, model_card, pack_code, requirements, save_pyfunc, signature
 from assets.registry.versions import set_alias
 from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint
@@ -161,7 +161,17 @@ def test_the_card_tells_where_the_model_comes_from(chain: Chain) -> None:
         "identity": student.identity,
         "made from teacher": student.upstream["teacher"].identity,
     }.items():
-        assert f"| {name} | {value} |" in card.splitlines()
+        assert f"| {name} | {value} |" in card.replace("&emsp;", "").splitlines()
+
+
+def test_the_longest_cell_of_each_column_but_the_last_keeps_the_next_at_a_distance() -> None:
+    table = markdown_table(["", "users", "NDCG@10"], [["head", "1,116", ".3150"], ["middle", "106", ".1936"]])
+    assert table.splitlines() == [
+        "|  | users&emsp; | NDCG@10 |",
+        "| --- | --- | --- |",
+        "| head | 1,116 | .3150 |",
+        "| middle&emsp; | 106 | .1936 |",
+    ]
 
 
 def test_two_versions_of_different_code_in_one_process_answer_each_for_itself(
