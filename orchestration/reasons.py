@@ -8,6 +8,8 @@ from dagster_shared.error import SerializableErrorInfo
 
 from assets.workspace import home
 
+STOPPED = "it was stopped before its end: by Ctrl-C, by the end of `make ui`, or with the machine"
+
 
 def reasons(events: Sequence[DagsterEvent], domain: str) -> Iterator[str]:
     """One line for each thing that went wrong, in the words of its cause, without the stack."""
@@ -43,6 +45,8 @@ def said(error: SerializableErrorInfo | None) -> str:
     if error is None:
         return "it failed without saying why"
     cause = _cause(error)
+    if cause.cls_name in _INTERRUPTIONS:
+        return STOPPED
     message = re.sub(rf"^([\w.]+\.)?{cause.cls_name}: ", "", cause.message.strip())
     return _AUTOFLUSH.sub("", message).partition("\n[SQL: ")[0]
 

@@ -70,7 +70,7 @@ def _program(name: str) -> str:
 
 
 def _until_one_ends(first: Sequence[str], port: int, others: Sequence[Sequence[str]]) -> int:
-    """Run the commands side by side; 0 after Ctrl-C or SIGTERM, otherwise the code of the one that ended.
+    """Run the commands side by side; 0 after Ctrl-C or SIGTERM, otherwise the code of the one that ended, or 1.
 
     The others start once the first one listens on the port: before, they would fill the terminal with its absence.
     """
@@ -83,9 +83,9 @@ def _until_one_ends(first: Sequence[str], port: int, others: Sequence[Sequence[s
             if len(servers) == 1 and _listens(port):
                 servers += [_start(command) for command in others]
             for server, command in zip(servers, (first, *others), strict=False):
-                if server.poll() is not None:
-                    sys.stderr.write(f"{Path(command[0]).name} ended; its message is above.\n")
-                    return server.returncode or 1
+                if (code := server.poll()) is not None:
+                    sys.stderr.write(_said_at_the_end(Path(command[0]).name, code))
+                    return max(code, 0) or 1
             time.sleep(0.5)
         return 0
     finally:
@@ -103,17 +103,32 @@ def _listens(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
+def _said_at_the_end(name: str, code: int) -> str:
+    how = f"was killed ({signal.Signals(-code).name})" if code < 0 else "ended; its message is above"
+    return (
+        f"{name} {how}. The others end too, and with them the runs that were going.\n"
+        "Start `make ui` again: runs that wait in the queue are begun then. One that was going goes on from what it\n"
+        "had finished by *Re-execute* on its page.\n"
+    )
+
+
 def _signal_all(servers: Sequence["subprocess.Popen[bytes]"], number: int, patience_seconds: float) -> None:
-    """Send a signal to the servers that still run, and to their children, and wait for them."""
+    """Send a signal to the servers and to their children, also those of a server that was killed; wait for them all."""
     deadline = time.monotonic() + patience_seconds
-    running = [server for server in servers if server.poll() is None]
-    for server in running:
+    left = [server for server in servers if _signalled(server, number)]
+    while left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        left = [server for server in left if _signalled(server, 0)]
+
+
+def _signalled(server: "subprocess.Popen[bytes]", number: int) -> bool:
+    """Whether anybody of the server's process group was there to take the signal."""
+    server.poll()  # until then one that has ended counts as there
+    try:
         os.killpg(server.pid, number)
-    for server in running:
-        try:
-            server.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            continue
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _require_free(port: int, variable: str) -> None:

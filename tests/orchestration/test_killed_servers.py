@@ -1,0 +1,203 @@
+"""The daemon, the webserver or all of `make ui` killed while a run is going and another waits: none lost, none doubled.
+
+The run that is going stands in the middle of a download, for as long as the test wants.
+"""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from orchestration.reasons import STOPPED
+from orchestration.sensors.failures import KILLED, STARTING_SECONDS
+from orchestration.ui import _signal_all, _start
+from tests.assets.amazon.web import Exchange, Site, serving
+from tests.orchestration.workplace import ROOT, Workplace, free_port, make_workplace
+
+MIB = 1 << 20
+REVIEWS = "".join(
+    json.dumps({"reviewerID": f"u{n:06}", "asin": "i0", "overall": 5.0, "unixReviewTime": 1_400_000_000 + n}) + "\n"
+    for n in range(40_000)
+).encode()
+METADATA = b'{"asin": "i0", "title": "a thing"}\n'
+LAUNCH = """mutation ($run: ExecutionParams!) {launchRun(executionParams: $run) {
+__typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"""
+RUNS = """{runsOrError {... on Runs {results {runId status}}}}"""
+
+
+@dataclass
+class Ui:
+    """`make ui` over a home."""
+
+    place: Workplace
+    said: Path
+    port: int = field(default_factory=free_port)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        with self.said.open("w") as file:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    *("-m", "orchestration", "ui"),
+                    *("--dagster-port", str(self.port), "--mlflow-port", str(free_port())),
+                ],
+                cwd=ROOT,
+                env={**self.place.environment, "SLMREC_MLFLOW_URL": "http://127.0.0.1:1"},
+                stdout=file,
+                stderr=file,
+            )
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Of Dagster's webserver, once it answers."""
+        with requests.Session() as session:
+            patient = Retry(total=None, connect=300, read=0, backoff_factor=0.1, backoff_max=1.0)
+            session.mount("http://", HTTPAdapter(max_retries=patient))
+            asked = {"query": query, "variables": variables}
+            answer = session.post(f"http://127.0.0.1:{self.port}/graphql", json=asked, timeout=60).json()
+        assert "errors" not in answer, answer
+        found: dict[str, Any] = answer["data"]
+        return found
+
+    def launch(self) -> str:
+        """Ask for the raw files of the domain; the run's id."""
+        run = {
+            "selector": {
+                "repositoryLocationName": "slmrec",
+                "repositoryName": "__repository__",
+                "jobName": "chain",
+                "assetSelection": [{"path": ["raw_metadata"]}, {"path": ["raw_reviews"]}],
+            },
+            "runConfigData": {},
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "tiny"}]},
+        }
+        launched = self.ask(LAUNCH, run=run)["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return str(launched["run"]["runId"])
+
+    def statuses(self) -> dict[str, str]:
+        return {run["runId"]: run["status"] for run in self.ask(RUNS)["runsOrError"]["results"]}
+
+    def family(self) -> list[psutil.Process]:
+        assert self.process
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def member(self, program: str) -> psutil.Process:
+        (found,) = [one for one in self.family() if any(Path(word).name == program for word in one.cmdline()[:2])]
+        return found
+
+
+@dataclass
+class Source:
+    """Where the domain's files come from; the end of the reviews once it is `released`."""
+
+    site: Site
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def hold(self, exchange: Exchange) -> None:
+        if self.released.is_set():
+            exchange.serve()
+            return
+        headers = {"ETag": exchange.file.etag, "Content-Length": len(exchange.file.body)}
+        exchange.answer(200, headers, exchange.file.body[:-1000])
+        self.released.wait()
+
+
+@pytest.fixture
+def source() -> Iterator[Source]:
+    with serving() as site:
+        source = Source(site)
+        yield source
+        source.released.set()
+
+
+@pytest.fixture
+def ui(tmp_path: Path, source: Source) -> Iterator[Ui]:
+    place = make_workplace(tmp_path)
+    reviews = source.site.put("reviews.json", REVIEWS, *[source.hold] * 100)
+    metadata = source.site.put("metadata.json", METADATA)
+    (tmp_path / "domains.yaml").write_text(
+        f"tiny: {{title: T, source: {{kind: https, reviews: [{reviews}], metadata: [{metadata}]}}}}"
+    )
+    ui = Ui(place, tmp_path / "stderr.txt")
+    ui.start()
+    yield ui
+    if ui.process and ui.process.poll() is None:
+        ui.process.send_signal(signal.SIGINT)
+        ui.process.wait(60)
+
+
+def until(condition: Callable[[], bool], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it didn't happen"
+        time.sleep(0.5)
+
+
+def begun_long_ago(place: Workplace, run: str) -> None:
+    """As if it had been going for longer than a run may need to begin."""
+    with closing(sqlite3.connect(place.home / "dagster/history/runs.db")) as store:
+        store.execute("update runs set start_time = start_time - ? where run_id = ?", (STARTING_SECONDS + 1, run))
+        store.commit()
+
+
+@pytest.mark.parametrize("killed", ["dagster-daemon", "dagster-webserver", "all of it"])
+def test_the_run_that_was_going_is_closed_and_told_and_the_one_that_waits_goes_on_from_it(
+    ui: Ui, source: Source, killed: str
+) -> None:
+    going = ui.launch()
+    arrived = ui.place.home / "raw/tiny/.reviews.json.part"
+    until(lambda: arrived.is_file() and arrived.stat().st_size > MIB)
+    waiting = ui.launch()
+    assert ui.statuses() == {going: "STARTED", waiting: "QUEUED"}
+    assert ui.process
+    family = ui.family()
+    if killed == "all of it":
+        for one in (psutil.Process(ui.process.pid), *family):
+            one.kill()
+        ui.process.wait()
+        begun_long_ago(ui.place, going)
+    else:
+        ui.member(killed).kill()
+        assert ui.process.wait(60) == 1
+        assert f"\n{killed} was killed (SIGKILL). The others end too" in ui.said.read_text()
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+    source.released.set()
+    ui.start()
+    until(lambda: ui.statuses()[waiting] not in ("QUEUED", "NOT_STARTED", "STARTING", "STARTED"))
+    assert ui.statuses() == {going: "FAILURE", waiting: "SUCCESS"}
+    assert source.site.asked == ["metadata.json", "reviews.json", "reviews.json"]
+    *_, again = source.site.ranges
+    assert again
+    assert int(again.removeprefix("bytes=").removesuffix("-")) >= MIB
+    assert (ui.place.home / "raw/tiny/reviews.json").read_bytes() == REVIEWS
+    page = ui.place.home / f"failures/tiny-{going}.md"
+    until(page.is_file)
+    assert (f"- {KILLED}" if killed == "all of it" else f"- raw_reviews: {STOPPED}") in page.read_text().splitlines()
+
+
+def test_the_children_of_a_killed_server_end_too() -> None:
+    """As MLflow's worker, which would keep its port."""
+    server = _start(["bash", "-c", "sleep 1000 & wait"])
+    parent = psutil.Process(server.pid)
+    until(lambda: bool(parent.children()))
+    (child,) = parent.children()
+    server.kill()
+    server.wait()
+    assert child.is_running()
+    _signal_all([server], signal.SIGTERM, 60.0)
+    assert not child.is_running()
