@@ -1,4 +1,4 @@
-"""A tracking server that is away for a while: said at once, waited for, and gone on with when it is back.
+"""A tracking server or database that is away for a while: said at once, waited for, gone on with when it is back.
 
 Belongs here: telling such an error from others, and a client whose calls wait. Not here: which calls needn't wait
 (`runs.py`: a training goes on, and its metrics are sent later).
@@ -8,10 +8,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import requests
 import urllib3
+from sqlalchemy.exc import OperationalError
 
 from assets.amazon.download.addresses import shown
 
@@ -31,9 +32,12 @@ class AwayError(ValueError):
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the server couldn't be reached, broke off, or was too busy to answer; MLflow wraps what requests says."""
+    """Whether the server couldn't be reached, broke off, or was too busy to answer; MLflow wraps what requests says.
+
+    A database's server too, where MLflow's client writes to it. A file is never away.
+    """
     kinds = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
-    return any(isinstance(cause, kinds) for cause in _causes(error))
+    return any(isinstance(cause, kinds) or _no_connection(cause) for cause in _causes(error))
 
 
 def at_once(client: "MlflowClient") -> "MlflowClient":
@@ -113,7 +117,14 @@ def patiently(uri: str, call: Callable[[], T], *, once: bool = False, seconds: f
 def _unsent(error: BaseException) -> bool:
     """Whether the request can't have reached the server: nobody listened, or it was turned away."""
     kinds = (urllib3.exceptions.NewConnectionError, requests.exceptions.RetryError)
-    return any(isinstance(cause, kinds) for cause in _causes(error))
+    return any(isinstance(cause, kinds) or _no_connection(cause) == "none" for cause in _causes(error))
+
+
+def _no_connection(cause: BaseException) -> Literal["none", "broken"] | None:
+    """Whether PostgreSQL let no connection come about, or one broke; what it refuses has a code (SQLSTATE)."""
+    if not isinstance(cause, OperationalError) or getattr(cause.orig, "pgcode", "") is not None:
+        return None
+    return "broken" if cause.connection_invalidated else "none"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

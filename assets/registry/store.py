@@ -93,7 +93,7 @@ def connect(uri: str) -> "MlflowClient":
             f"MLflow at {shown(uri)} can't be used: {shown(error.message)}. Mend that, or let "
             f"{home.TRACKING_VARIABLE} name another server or store; unset, it is a file in the home."
         ) from error
-    return patient(client, uri) if uri.startswith("http") else client
+    return patient(client, uri) if uri.startswith(("http", "postgresql")) else client
 
 
 def _require_answer(uri: str) -> None:

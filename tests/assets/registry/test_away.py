@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
 from transformers import TrainerCallback
 
 from assets.inputs.training_rows import TrainingRows
@@ -133,6 +134,9 @@ def test_what_may_have_been_made_is_not_made_again(run: TrackedRun, monkeypatch:
         urllib3.exceptions.MaxRetryError(None, "/", urllib3.exceptions.NewConnectionError(None, "refused"))
     )
     for call, cause, again in (
+        ("create_run", of_database(None), True),
+        ("create_run", of_database(None, broken=True), False),
+        ("log_batch", of_database(None, broken=True), True),
         ("create_run", broken, False),
         ("create_run", refused, True),
         ("log_batch", broken, True),
@@ -143,5 +147,16 @@ def test_what_may_have_been_made_is_not_made_again(run: TrackedRun, monkeypatch:
         with pytest.raises(ValueError, match=r"MLflow at http://127\.0\.0\.1:1 doesn't answer"):
             getattr(client, call)(cause)
         assert (len(asked) > 1) == again
-    with pytest.raises(MlflowException):
-        client.log_batch(KeyError("another reason"))
+    for reason in (KeyError("another reason"), of_database("53100"), of_database("")):
+        asked.clear()
+        with pytest.raises(MlflowException):
+            client.log_batch(reason)
+        assert len(asked) == 1
+
+
+def of_database(code: str | None, broken: bool = False) -> OperationalError:
+    """What SQLAlchemy raises of psycopg2's error, by its SQLSTATE; "" stands for SQLite's error, which has none."""
+    error = Exception("no connection, or no room")
+    if code != "":
+        error.pgcode = code
+    return OperationalError("select 1", {}, error, connection_invalidated=broken)
