@@ -112,10 +112,10 @@ def execute(
 
 
 def _said_by_database(error: BaseException | None) -> str | None:
-    """A database's own message among the error's causes; None where it comes from no database."""
+    """How a database's own message begins, among the error's causes; None where it comes from no database."""
     while error is not None and not isinstance(error, DBAPIError):
         error = error.__cause__
-    return str(error.orig).strip() if error is not None else None
+    return str(error.orig).strip().partition("\n")[0] if error is not None else None
 
 
 def use_dagster_home() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,11 +24,11 @@ PASSWORD, KEY = "p%2Fg-secret", "s3-secret"
 class Servers:
     """Where they listen."""
 
-    postgres: int
+    postgres: "Postgres"
     s3: int
 
     def database(self, name: str) -> str:
-        return f"postgresql+psycopg2://{USER}:{PASSWORD}@{HOST}:{self.postgres}/{name}"
+        return f"postgresql+psycopg2://{USER}:{PASSWORD}@{HOST}:{self.postgres.port}/{name}"
 
     @property
     def endpoint(self) -> str:
@@ -52,31 +53,63 @@ def servers() -> Iterator[Servers]:
     """Both of them, empty, with the databases and the bucket made; gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="slmrec-postgres-"))
     try:
-        with _postgres(folder) as postgres, _s3(folder / "s3.log") as s3:
+        postgres = Postgres(folder)
+        with postgres.running(), _s3(folder / "s3.log") as s3:
             yield Servers(postgres, s3)
     finally:
         shutil.rmtree(folder)
 
 
-@contextmanager
-def _postgres(folder: Path) -> Iterator[int]:
-    """On a free port, with password authentication; PostgreSQL refuses to run as root."""
-    user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
-    if user:
-        shutil.chown(folder, **user)
-    data, secret, port = folder / "data", folder / "password", free_port()
-    secret.write_text(PASSWORD.replace("%2F", "/"))
-    secret.chmod(0o644)
-    options = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={secret}", "--no-sync"]
-    _call([_program("initdb"), "-D", data, *options], **user)
-    listening = ["-c", f"listen_addresses={HOST}", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-    with _running([_program("postgres"), "-D", data, "-p", port, *listening], folder / "postgres.log", **user):
-        place = ["-h", HOST, "-p", port, "-U", USER]
-        asked = [_program("pg_isready"), *map(str, place)]
+class Postgres:
+    """On a free port, with password authentication; it can be stopped and started. It refuses to run as root."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self._folder, self._data = free_port(), folder, folder / "data"
+        self._user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+        if self._user:
+            shutil.chown(folder, **self._user)
+        secret = folder / "password"
+        secret.write_text(PASSWORD.replace("%2F", "/"))
+        secret.chmod(0o644)
+        options = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={secret}", "--no-sync"]
+        _call([_program("initdb"), "-D", self._data, *options], **self._user)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self.start()
+        try:
+            for name in ("dagster", "mlflow"):
+                password = {**os.environ, "PGPASSWORD": PASSWORD.replace("%2F", "/")}
+                _call([_program("createdb"), *self._place, name], env=password)
+            yield
+        finally:
+            self.stop(signal.SIGINT)
+
+    def start(self) -> None:
+        log = self._folder / "postgres.log"
+        listening = [
+            "-c",
+            f"listen_addresses={HOST}",
+            "-c",
+            f"unix_socket_directories={self._folder}",
+            "-c",
+            "fsync=off",
+        ]
+        command = [_program("postgres"), "-D", self._data, "-p", self.port, *listening]
+        with log.open("a") as file:
+            self._process = subprocess.Popen(list(map(str, command)), stdout=file, stderr=file, cwd="/", **self._user)
+        asked = [_program("pg_isready"), *map(str, self._place)]
         _wait(lambda: subprocess.run(asked, check=False, capture_output=True).returncode == 0)
-        for name in ("dagster", "mlflow"):
-            _call([_program("createdb"), *place, name], env={**os.environ, "PGPASSWORD": PASSWORD.replace("%2F", "/")})
-        yield port
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """By default at once, as after a crash: connections break off, and the next start recovers from the log."""
+        assert self._process.poll() is None, (self._folder / "postgres.log").read_text()
+        self._process.send_signal(how)
+        self._process.wait(60)
+
+    @property
+    def _place(self) -> list[object]:
+        return ["-h", HOST, "-p", self.port, "-U", USER]
 
 
 @contextmanager
@@ -108,11 +141,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _program(name: str) -> str:
-    """PostgreSQL's own, the newest; Debian keeps them off the PATH."""
+def program(name: str) -> str | None:
+    """PostgreSQL's own, the newest, if it is there; Debian keeps them off the PATH."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    found = shutil.which(name, path=os.pathsep.join([*map(str, reversed(folders)), os.environ.get("PATH", "")]))
-    assert found, f"{name} is missing: install PostgreSQL (on Debian: apt-get install postgresql)"
+    return shutil.which(name, path=os.pathsep.join([*map(str, reversed(folders)), os.environ.get("PATH", "")]))
+
+
+def _program(name: str) -> str:
+    found = program(name)
+    assert found, f"{name} is missing"
     return found
 
 

@@ -5,6 +5,9 @@ it takes two chains and two times the studies, and needs PostgreSQL.
 """
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +17,8 @@ import polars as pl
 import pytest
 import sqlalchemy
 
-from tests.integration.servers import KEY, PASSWORD, Servers, bucket, servers
-from tests.orchestration.workplace import PROFILE, Workplace, make_workplace
+from tests.integration.servers import KEY, PASSWORD, Postgres, Servers, bucket, servers
+from tests.orchestration.workplace import PROFILE, ROOT, Workplace, make_workplace
 
 STUDIES = """
 studies:
@@ -40,7 +43,32 @@ class Grown:
     place: Workplace
     servers: Servers
     said: dict[str, str]
-    """What each command printed."""
+    """What each command printed; `away`: the first chain, which lost its database."""
+
+
+def interrupted(place: Workplace, postgres: Postgres) -> str:
+    """The chain, while PostgreSQL goes away twice: for a moment, and until the run has ended. What the run said."""
+    command = ["-m", "orchestration", "run", "--domain", "tiny", "--profile", str(place.folder / "tiny.yaml")]
+    running = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**place.environment, "SLMREC_MLFLOW_PATIENCE": "3"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = []
+    with running:
+        assert running.stderr
+        for line in running.stderr:
+            said.append(line)
+            if "training ended" in line and (" bsarec " in line or " sasrec " in line):
+                postgres.stop()
+                if " bsarec " in line:
+                    postgres.start()
+    assert running.returncode == 2, "".join(said)
+    postgres.start()
+    return "".join(said)
 
 
 def taken_through(place: Workplace, *, studies: bool) -> dict[str, str]:
@@ -71,7 +99,8 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grown]:
     with servers() as running:
         bare = make_workplace(tmp_path_factory.mktemp("grown"))
         place = Workplace(bare.folder, {**bare.environment, **running.environment})
-        yield Grown(place, running, taken_through(place, studies=True))
+        away = interrupted(place, running.postgres)
+        yield Grown(place, running, {"away": away, **taken_through(place, studies=True)})
 
 
 def rows(address: str, query: str) -> list[tuple[Any, ...]]:
@@ -84,9 +113,10 @@ def rows(address: str, query: str) -> list[tuple[Any, ...]]:
 
 def test_the_runs_are_in_postgres_and_in_no_file(grown: Grown) -> None:
     statuses = rows(grown.servers.database("dagster"), "select pipeline_name, status from runs order by id")
-    assert statuses == [("chain", "SUCCESS"), ("studies", "SUCCESS")]
-    mlflow = rows(grown.servers.database("mlflow"), "select status, count(*) from runs group by status")
-    assert [status for status, _ in mlflow] == ["FINISHED"]
+    assert statuses == [("chain", "CANCELED"), ("chain", "SUCCESS"), ("studies", "SUCCESS")]
+    mlflow = dict(rows(grown.servers.database("mlflow"), "select status, count(*) from runs group by status"))
+    assert mlflow.keys() == {"FINISHED", "KILLED"}
+    assert mlflow["KILLED"] == 1
     left = [path.relative_to(grown.place.home) for path in grown.place.home.rglob("*.db")]
     assert left == []
     assert not [path for path in (grown.place.home / "mlflow-artifacts").rglob("*") if path.is_file()]
@@ -160,7 +190,7 @@ def test_no_secret_is_written_anywhere(grown: Grown) -> None:
 
 
 def test_a_database_that_is_away_is_one_plain_message_at_once(grown: Grown) -> None:
-    away = grown.servers.database("mlflow").replace(str(grown.servers.postgres), "1")
+    away = grown.servers.database("mlflow").replace(str(grown.servers.postgres.port), "1")
     done = grown.place.chain(MLFLOW_TRACKING_URI=away)
     assert done.returncode == 1
     assert "MLflow's database at postgresql+psycopg2://127.0.0.1:1/mlflow can't be reached" in done.stderr
@@ -170,6 +200,20 @@ def test_a_database_that_is_away_is_one_plain_message_at_once(grown: Grown) -> N
     assert "What Dagster keeps of runs, as" in done.stderr
     assert "connection to server" in done.stderr
     assert PASSWORD not in done.stderr
+
+
+def test_a_database_that_goes_away_in_the_middle_ends_the_run_in_a_line_and_the_next_goes_on(grown: Grown) -> None:
+    """One that was away for a moment is waited for. The other tests find the same results as of an undisturbed home."""
+    *_, last = grown.said["away"].splitlines()
+    assert last.startswith("slmrec: What Dagster keeps of runs, as ")
+    assert "can't be written: connection to server at" in last
+    assert last.endswith("starting the database; the same command then goes on from where it was.")
+    assert "Traceback" not in grown.said["away"]
+    trained = [re.findall(r" (\w+) +training ended", grown.said[which]) for which in ("away", "run")]
+    assert trained[0] == ["bsarec", "sasrec"]
+    assert re.search(r" bsarec +done in", grown.said["away"]), "that of a moment was waited for"
+    assert not {"bsarec", "sasrec"} & set(trained[1])
+    assert "teacher" in trained[1]
 
 
 def test_settings_that_say_nothing_of_postgres_are_not_passed_over(grown: Grown, plain: Workplace) -> None:
