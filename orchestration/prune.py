@@ -34,7 +34,7 @@ def prune(keep: int, days: float, *, dry: bool) -> int:
         retention.remove_files(files)
     counted = [one for listed in versions.values() for one in listed]
     files += downloads
-    total = sum(one.bytes for one in (*found, *files, *counted)) / 2**20
+    total = (sum(one.bytes for one in (*found, *files)) + sum(one.bytes for one in counted)) / 2**20
     told = f"{len(found)} directories, {len(files)} files and {len(counted)} registered versions, {total:.1f} MiB"
     nothing = dry or not (found or files or counted)
     sys.stdout.write(f"{told}, could be removed; nothing was.\n" if nothing else f"{told}, removed.\n")
