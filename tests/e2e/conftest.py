@@ -55,14 +55,22 @@ class Browser:
         expect(self.page.get_by_text(text).filter(visible=True).first).to_be_visible(timeout=patience * 1000)
 
     def keep(self, name: str) -> None:
-        """Write the picture of what the tab shows, in a palette of 256 colours."""
+        """Write the picture of what the tab shows once it has come to rest, in a palette of 256 colours."""
         SCREENS.mkdir(parents=True, exist_ok=True)
-        picture = Image.open(io.BytesIO(self.page.screenshot(animations="disabled"))).convert("RGB")
+        before, shown = b"", self._screenshot()
+        for _ in range(5):  # a page that tells seconds never rests
+            if shown == before:
+                break
+            before, shown = shown, self._screenshot()
+        picture = Image.open(io.BytesIO(shown)).convert("RGB")
         small = picture.resize(PICTURE, Image.Resampling.LANCZOS).quantize(
-            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+            256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE
         )
         small.save(SCREENS / f"{name}.png", optimize=True)
         assert (SCREENS / f"{name}.png").stat().st_size < 150_000
+
+    def _screenshot(self) -> bytes:
+        return self.page.screenshot(animations="disabled")
 
 
 @pytest.fixture(scope="session")

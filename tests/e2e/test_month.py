@@ -89,10 +89,10 @@ def test_the_report_opens_from_the_page_of_its_asset(browser: Browser, servers: 
     browser.sees("mlflow_run")
     browser.keep("asset")
     follow(browser, servers.mlflow, "/artifacts/report.html")
+    close_the_assistant(browser)
     report = browser.page.frame_locator("iframe").last
     expect(report.get_by_text("Tiny synthetic domain").first).to_be_visible()
     expect(report.get_by_text("350 test users").first).to_be_visible()
-    close_the_assistant(browser)
     browser.keep("report")
 
 
