@@ -57,16 +57,17 @@ def interrupted(place: Workplace, postgres: Postgres) -> str:
         stderr=subprocess.PIPE,
         text=True,
     )
-    said = []
+    said, after = [], ["bsarec", "sasrec"]
     with running:
         assert running.stderr
         for line in running.stderr:
             said.append(line)
-            if "training ended" in line and (" bsarec " in line or " sasrec " in line):
+            if after and "training ended" in line and f" {after[0]} " in line:
                 postgres.stop()
-                if " bsarec " in line:
+                if after.pop(0) == "bsarec":
                     postgres.start()
-    assert running.returncode == 2, "".join(said)
+    (place.folder / "away.txt").write_text("".join(said))
+    assert running.returncode == 2, "".join(said[-50:])
     postgres.start()
     return "".join(said)
 
