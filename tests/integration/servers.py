@@ -82,6 +82,7 @@ class Postgres:
                 password = {**os.environ, "PGPASSWORD": PASSWORD.replace("%2F", "/")}
                 _call([_program("createdb"), *self._place, name], env=password)
             yield
+            assert self._process.poll() is None, (self._folder / "postgres.log").read_text()
         finally:
             self.stop(signal.SIGINT)
 
@@ -103,7 +104,6 @@ class Postgres:
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """By default at once, as after a crash: connections break off, and the next start recovers from the log."""
-        assert self._process.poll() is None, (self._folder / "postgres.log").read_text()
         self._process.send_signal(how)
         self._process.wait(60)
 

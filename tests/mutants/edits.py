@@ -302,6 +302,20 @@ EDITS = (
         "tests/assets/registry/test_retention.py",
     ),
     Edit(
+        "make prune takes a download that may be under way",
+        "assets/workspace/retention.py",
+        "if not folder.is_dir() or home.is_held(folder.name):",
+        "if not folder.is_dir():",
+        "tests/assets/workspace/test_retention.py",
+    ),
+    Edit(
+        "a database that is away for a moment fails a training",
+        "assets/registry/patience.py",
+        "isinstance(cause, kinds) or _no_connection(cause) for cause",
+        "isinstance(cause, kinds) for cause",
+        "tests/assets/registry/test_away.py",
+    ),
+    Edit(
         "make prune takes the challenger",
         "assets/registry/retention.py",
         "version in kept or version.version in map(str, aliased)",
