@@ -12,7 +12,6 @@ from pathlib import Path
 
 import grimp
 import pytest
-from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("orchestration", "assets", "evaluation", "models")
@@ -57,9 +56,10 @@ def test_a_circle_is_found() -> None:
     assert circle({"a": {"b", "a"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_imports_keep_the_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+def test_imports_keep_the_contracts() -> None:
+    """In a process of its own: it switches off every logger that is there."""
+    done = run("from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))")
+    assert done.returncode == 0, done.stdout
 
 
 def test_imports_point_down_only() -> None:
