@@ -15,7 +15,7 @@ h heads of queries, g heads of keys and as many of values, d width of a head, a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,10 @@ class _Map(NamedTuple):
         weight = torch.cat([one.weight.T for one in maps], dim=1)
         for one, columns in zip(maps, weight.split([one.out_features for one in maps], dim=1), strict=True):
             one.weight.data = columns.T
-        return cls(weight, None if maps[0].bias is None else torch.cat([one.bias for one in maps]))
+        if all(one.bias is None for one in maps):
+            return cls(weight, None)
+        biases: list[Tensor] = [weight.new_zeros(one.out_features) if one.bias is None else one.bias for one in maps]
+        return cls(weight, torch.cat(biases))
 
     def __call__(self, x_NH: Tensor) -> Tensor:
         return x_NH @ self.weight if self.bias is None else torch.addmm(self.bias, x_NH, self.weight)
@@ -85,8 +88,9 @@ class _Layer:
     """One layer; takes its weights over."""
 
     def __init__(self, layer: nn.Module, window: int | None, prompt: tuple[Tensor, Tensor]):
-        attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
-        norms = (layer.get_submodule(name) for name in ("input_layernorm", "post_attention_layernorm"))
+        attention: Any = layer.get_submodule("self_attn")
+        mlp: Any = layer.get_submodule("mlp")
+        norms: Any = (layer.get_submodule(name) for name in ("input_layernorm", "post_attention_layernorm"))
         self.first_norm, self.second_norm = (_Norm(norm.weight, norm.variance_epsilon) for norm in norms)
         self.to_heads = _Map.of(attention.q_proj, attention.k_proj, attention.v_proj)
         self.from_heads = _Map.of(attention.o_proj)
@@ -111,7 +115,7 @@ class FusedLayers:
     ):
         _, self._key_heads, self._before, self._head_width = memory[0][0].shape
         self._layers = [_Layer(*one) for one in zip(layers, windows, memory, strict=True)]
-        self._grouped = layers[0].get_submodule("self_attn.q_proj").out_features != self._key_heads * self._head_width
+        self._grouped = self._layers[0].from_heads.weight.shape[0] != self._key_heads * self._head_width
         self._rotary_emb = rotary_emb
         self._surroundings: dict[int, _Surroundings] = {}
 
@@ -128,11 +132,8 @@ class FusedLayers:
             swapped_BSx2d = turned_BSx2d.flip(3)
             turned_BSx2d.mul_(cos_S12d).addcmul_(swapped_BSx2d, sin_S12d)
             queries_BShd, own_BSxd = heads_BSad.tensor_split((-2 * self._key_heads,), dim=2)
-            keys_BgTd, values_BgTd = (
-                torch.cat([layer.prompt_1Pxd.expand(users, -1, -1, -1), own_BSxd], dim=1)
-                .transpose(1, 2)
-                .chunk(2, dim=1)
-            )
+            seen_BTxd = torch.cat([layer.prompt_1Pxd.expand(users, -1, -1, -1), own_BSxd], dim=1)
+            keys_BgTd, values_BgTd = seen_BTxd.transpose(1, 2).chunk(2, dim=1)
             mask = masks[layer.window]
             if layer is self._layers[-1]:
                 state_NH, queries_BShd = state_NH[last_N], queries_BShd.flatten(0, 1)[last_N][:, None]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from operator import is_
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -118,20 +117,20 @@ class LayerStack(nn.Module):
     def _keep(self, prompt_PH: Tensor) -> _KeptPrompt:
         if self._kept is None or not self._kept.still_holds(prompt_PH):
             memory = self._compute_memory(prompt_PH)
-            self._kept = _KeptPrompt(self.layers, prompt_PH, memory, self._fused(memory) if self._may_fuse else None)
+            fused = self._fused(prompt_PH, memory) if self._may_fuse else None
+            self._kept = _KeptPrompt(self.layers, prompt_PH, memory, fused)
         return self._kept
 
     @torch.inference_mode(False)  # what it makes takes the place of the layers' weights
     @torch.no_grad()
-    def _fused(self, memory: PromptMemory) -> FusedLayers | None:
+    def _fused(self, prompt_PH: Tensor, memory: PromptMemory) -> FusedLayers | None:
         """None where the layers can't be fused, or some random tokens come out of it otherwise."""
         device, dtype = memory[0][0].device, memory[0][0].dtype
         if torch.is_autocast_enabled(device.type) or not fusable(self.layers, self.rotary_emb):
             return None
         fused = FusedLayers(self.layers, self.windows, self.rotary_emb, memory)
         generator = torch.Generator().manual_seed(0)
-        width = self.layers[0].get_submodule("input_layernorm").weight.shape[0]
-        tokens_2SH = torch.randn(2, 5, width, generator=generator).to(device, dtype)
+        tokens_2SH = torch.randn(2, 5, prompt_PH.shape[1], generator=generator).to(device, dtype)
         last_2 = torch.tensor([2, 4], device=device)
         (state_2SH,) = self(tokens_2SH, (len(self.layers),), memory)
         expected_2H = state_2SH[torch.arange(2, device=device), last_2]
@@ -243,11 +242,11 @@ class _KeptPrompt:
     def __init__(self, layers: nn.Module, prompt_PH: Tensor, memory: PromptMemory, fused: FusedLayers | None):
         self.memory, self.fused = memory, fused
         self._prompt_PH = prompt_PH
-        tables = [t for part in layers.modules() for t in (part._modules, part._parameters, part._buffers) if t]  # noqa: SLF001
+        tables: list[dict[str, Any]] = []
+        for part in layers.modules():
+            tables += filter(None, (part._modules, part._parameters, part._buffers))  # noqa: SLF001
         self._tables, self._sizes = tables, [len(table) for table in tables]
-        self._places = [table for table in tables for _ in table]
-        self._names = [name for table in tables for name in table]
-        self._held = [one for table in tables for one in table.values()]
+        self._places = [(table, name, one) for table in tables for name, one in table.items()]
         self._tensors = [prompt_PH, *layers.parameters(), *layers.buffers()]
         self._versions = _versions_of(self._tensors)
 
@@ -256,7 +255,7 @@ class _KeptPrompt:
         return (
             prompt_PH is self._prompt_PH
             and list(map(len, self._tables)) == self._sizes
-            and all(map(is_, map(dict.get, self._places, self._names), self._held))
+            and all(place.get(name) is one for place, name, one in self._places)
             and _versions_of(self._tensors) == self._versions
         )
 
