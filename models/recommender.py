@@ -149,6 +149,8 @@ def recommend(recommender: AnyRecommender, histories: Sequences, k: int) -> Reco
     if best_Bk.isnan().any():
         raise ValueError(f"This {type(recommender).__name__} gives scores that are not numbers: train it again.")
     items_Bk = items_Bk.masked_fill(best_Bk.isneginf(), PADDING)
+    if items_Bk.shape[1] == k:
+        return Recommendations(items_Bk, best_Bk)
     missing = (0, k - items_Bk.shape[1])
     return Recommendations(
         nn.functional.pad(items_Bk, missing, value=PADDING), nn.functional.pad(best_Bk, missing, value=-torch.inf)
@@ -157,10 +159,11 @@ def recommend(recommender: AnyRecommender, histories: Sequences, k: int) -> Reco
 
 def _smaller_items_first(scores_BV: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k best of each row and their columns, by falling score and then rising column, which `topk` leaves open."""
-    more = min(k + 1, scores_BV.shape[1])
-    best_Bk, items_Bk = scores_BV.topk(more)
-    cut = (best_Bk[:, k - 1] == best_Bk[:, more - 1]) & (more > k)  # equal scores stand on both sides of the end
-    best_Bk, items_Bk = best_Bk[:, :k], items_Bk[:, :k]
+    best_Bm, items_Bm = scores_BV.topk(min(k + 1, scores_BV.shape[1]))
+    best_Bk, items_Bk = best_Bm[:, :k], items_Bm[:, :k]
+    if not (best_Bm[:, 1:] == best_Bm[:, :-1]).any():  # as nearly always
+        return best_Bk, items_Bk
+    cut = (best_Bk[:, -1:] == best_Bm[:, k:]).any(1)  # equal scores stand on both sides of the end
     if cut.any():
         last_B1 = best_Bk[:, -1:]
         tied_BV, ends_Bk = scores_BV[cut] == last_B1[cut], best_Bk[cut] == last_B1[cut]

@@ -4,9 +4,9 @@ Belongs here: which layers can be put into that form, the form, and a pass throu
 training, and states between the layers (`layer_stack.py`, which also sees to it that both give the same result).
 
 What saves time against the layers as transformers runs them: one map for queries, keys and values and one for gate and
-up; matrices stored column after column, which a few tokens are multiplied by faster; rotations and masks computed once;
-in the last layer nothing but keys and values for tokens that aren't read. The layers' weights become views of the fused
-matrices: names and numbers stay, and nothing is held twice.
+up; matrices stored column after column and in one piece, by which a few tokens are multiplied faster; rotations and
+masks computed once; in the last layer nothing but keys and values for tokens that aren't read. The layers' weights
+become views of the fused matrices: names and numbers stay, and nothing is held twice.
 
 Letters: B users, P prompt tokens, S tokens after them, T = P + S, N = B x S, H width, I width of the feed-forward part,
 h heads of queries, g heads of keys and as many of values, d width of a head, a = h + 2g.
@@ -48,6 +48,18 @@ def fusable(layers: nn.ModuleList, rotary_emb: nn.Module) -> bool:
     return precisions in ({torch.float32}, {torch.float64}) and getattr(rotary_emb, "rope_type", None) in ROTATIONS
 
 
+class _Room:
+    """Memory for all matrices in one piece, which the system can map in huge pages: see `THP_MEM_ALLOC_ENABLE` of torch."""
+
+    def __init__(self, layers: nn.ModuleList):
+        matrices = [parameter for parameter in layers.parameters() if parameter.ndim == 2]
+        self._free = matrices[0].new_empty(sum(one.numel() for one in matrices), requires_grad=False)
+
+    def take(self, rows: int, columns: int) -> Tensor:
+        part, self._free = self._free.tensor_split((rows * columns,))
+        return part.view(rows, columns)
+
+
 class _Map(NamedTuple):
     """A linear map: weight [in, out], bias [out] or None."""
 
@@ -56,10 +68,12 @@ class _Map(NamedTuple):
 
     @classmethod
     @torch.no_grad()
-    def of(cls, *maps: nn.Linear) -> _Map:
+    def of(cls, room: _Room, *maps: nn.Linear) -> _Map:
         """Several maps of the same input as one; their weights are views of its own from now on."""
-        weight = torch.cat([one.weight.T for one in maps], dim=1)
-        for one, columns in zip(maps, weight.split([one.out_features for one in maps], dim=1), strict=True):
+        widths = [one.out_features for one in maps]
+        weight = room.take(maps[0].in_features, sum(widths))
+        for one, columns in zip(maps, weight.split(widths, dim=1), strict=True):
+            columns.copy_(one.weight.T)
             one.weight.data = columns.T
         if all(one.bias is None for one in maps):
             return cls(weight, None)
@@ -87,15 +101,15 @@ class _Norm(NamedTuple):
 class _Layer:
     """One layer; takes its weights over."""
 
-    def __init__(self, layer: nn.Module, window: int | None, prompt: tuple[Tensor, Tensor]):
+    def __init__(self, layer: nn.Module, window: int | None, prompt: tuple[Tensor, Tensor], room: _Room):
         attention: Any = layer.get_submodule("self_attn")
         mlp: Any = layer.get_submodule("mlp")
         norms: Any = (layer.get_submodule(name) for name in ("input_layernorm", "post_attention_layernorm"))
         self.first_norm, self.second_norm = (_Norm(norm.weight, norm.variance_epsilon) for norm in norms)
-        self.to_heads = _Map.of(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.from_heads = _Map.of(attention.o_proj)
-        self.to_gate_and_up = _Map.of(mlp.gate_proj, mlp.up_proj)
-        self.down = _Map.of(mlp.down_proj)
+        self.to_heads = _Map.of(room, attention.q_proj, attention.k_proj, attention.v_proj)
+        self.from_heads = _Map.of(room, attention.o_proj)
+        self.to_gate_and_up = _Map.of(room, mlp.gate_proj, mlp.up_proj)
+        self.down = _Map.of(room, mlp.down_proj)
         self.activation, self.scale, self.window = mlp.act_fn, attention.scaling, window
         self.prompt_1Pxd = torch.cat(prompt, dim=1).transpose(1, 2).contiguous()
 
@@ -114,7 +128,8 @@ class FusedLayers:
         self, layers: nn.ModuleList, windows: Sequence[int | None], rotary_emb: nn.Module, memory: PromptMemory
     ):
         _, self._key_heads, self._before, self._head_width = memory[0][0].shape
-        self._layers = [_Layer(*one) for one in zip(layers, windows, memory, strict=True)]
+        room = _Room(layers)
+        self._layers = [_Layer(*one, room) for one in zip(layers, windows, memory, strict=True)]
         self._grouped = self._layers[0].from_heads.weight.shape[0] != self._key_heads * self._head_width
         self._rotary_emb = rotary_emb
         self._surroundings: dict[int, _Surroundings] = {}
