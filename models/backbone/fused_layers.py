@@ -49,7 +49,7 @@ def fusable(layers: nn.ModuleList, rotary_emb: nn.Module) -> bool:
 
 
 class _Room:
-    """Memory for all matrices in one piece, which the system can map in huge pages: see `THP_MEM_ALLOC_ENABLE` of torch."""
+    """Memory for all matrices in one piece: with `THP_MEM_ALLOC_ENABLE`, torch has it in huge pages."""
 
     def __init__(self, layers: nn.ModuleList):
         matrices = [parameter for parameter in layers.parameters() if parameter.ndim == 2]
