@@ -80,6 +80,8 @@ class Sequences:
         """The last `length` items of each row; shorter rows stay as they are."""
         if length < 0:
             raise ValueError(f"tail length must be 0 or more, not {length}.")
+        if self.lengths.max(initial=0) <= length:
+            return self
         ends = self.offsets[1:]
         return self.stretches(np.maximum(self.offsets[:-1], ends - length), ends)
 

@@ -1,7 +1,8 @@
 """The layers of a decoder as the recommender runs them: one after another, behind a prompt that is remembered.
 
 Belongs here: a pass through the layers, what each token may attend to, and the prompt's keys and values. Not here: how
-layers are read from disk (`decoder.py`), or what tokens go in and which states are read (`slmrec/recommender.py`).
+layers are read from disk (`decoder.py`), the form in which LLaMA's are fastest (`fused_layers.py`), what tokens go in
+and which states are read (`slmrec/recommender.py`).
 
 The layers are called one by one, in place of the decoder's own forward pass: so the states between them come out
 before the final norm, a remembered prompt goes together with gradient checkpointing, and no token table is needed.
@@ -14,8 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from operator import is_
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.backbone.architecture import attention_windows
+from models.backbone.fused_layers import FusedLayers, fusable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,6 +51,8 @@ class LayerStack(nn.Module):
         for flag in ("is_loaded_in_8bit", "is_loaded_in_4bit"):
             setattr(self, flag, getattr(decoder, flag, False))  # by which peft knows bitsandbytes' maps
         self._kept: _KeptPrompt | None = None
+        self._may_fuse = False
+        self.register_state_dict_post_hook(_apart)
 
     def forward(self, tokens_BSH: Tensor, wanted: Sequence[int], prompt: PromptMemory | None = None) -> list[Tensor]:
         """The residual stream [B, S, H] after each layer in `wanted` (0 is the input), none of them normed.
@@ -70,6 +72,21 @@ class LayerStack(nn.Module):
                 if index + 1 in wanted:
                     kept[index + 1] = state_BSH
         return [kept[number] for number in wanted]
+
+    def last_states(self, tokens_BSH: Tensor, last_B: Tensor, prompt_PH: Tensor) -> Tensor:
+        """The residual stream [B, H] after all layers, not normed, at token `last_B` (from 0) of each user.
+
+        The tokens come after the prompt, as of `forward`. For inference: after `fuse`, in the fastest form there is.
+        """
+        kept = self._keep(prompt_PH)
+        if kept.fused is not None:
+            return kept.fused.last_states(tokens_BSH, last_B)
+        (state_BSH,) = self(tokens_BSH, (len(self.layers),), kept.memory)
+        return state_BSH[torch.arange(len(last_B), device=last_B.device), last_B]
+
+    def fuse(self) -> None:
+        """From the next prompt on, let `last_states` use `FusedLayers` where they give these layers' result."""
+        self._may_fuse, self._kept = True, None
 
     def hold_in_bfloat16(self) -> None:
         """Keep the frozen matrices in bfloat16, in half the memory, and run the layers under autocast from now on.
@@ -95,10 +112,30 @@ class LayerStack(nn.Module):
         """
         if self.training or torch.is_grad_enabled():
             return self._compute_memory(prompt_PH)
-        made_from = [prompt_PH, *self.layers.parameters(), *self.layers.buffers()]
-        if self._kept is None or not self._kept.still_holds(made_from):
-            self._kept = _KeptPrompt(made_from, _versions_of(made_from), self._compute_memory(prompt_PH))
-        return self._kept.memory
+        return self._keep(prompt_PH).memory
+
+    def _keep(self, prompt_PH: Tensor) -> _KeptPrompt:
+        if self._kept is None or not self._kept.still_holds(prompt_PH):
+            memory = self._compute_memory(prompt_PH)
+            fused = self._fused(prompt_PH, memory) if self._may_fuse else None
+            self._kept = _KeptPrompt(self.layers, prompt_PH, memory, fused)
+        return self._kept
+
+    @torch.inference_mode(False)  # what it makes takes the place of the layers' weights
+    @torch.no_grad()
+    def _fused(self, prompt_PH: Tensor, memory: PromptMemory) -> FusedLayers | None:
+        """None where the layers can't be fused, or some random tokens come out of it otherwise."""
+        device, dtype = memory[0][0].device, memory[0][0].dtype
+        if torch.is_autocast_enabled(device.type) or not fusable(self.layers, self.rotary_emb):
+            return None
+        fused = FusedLayers(self.layers, self.windows, self.rotary_emb, memory)
+        generator = torch.Generator().manual_seed(0)
+        tokens_2SH = torch.randn(2, 5, prompt_PH.shape[1], generator=generator).to(device, dtype)
+        last_2 = torch.tensor([2, 4], device=device)
+        (state_2SH,) = self(tokens_2SH, (len(self.layers),), memory)
+        expected_2H = state_2SH[torch.arange(2, device=device), last_2]
+        difference_2H = fused.last_states(tokens_2SH, last_2) - expected_2H
+        return fused if difference_2H.norm() <= 1e-4 * expected_2H.norm() else None
 
     def train(self, mode: bool = True) -> Self:
         """As for any module; training on makes the kept prompt void."""
@@ -199,17 +236,28 @@ class _Cache:
         return torch.cat([keys_1hPd, keys_BhSd], dim=2), torch.cat([values_1hPd, values_BhSd], dim=2)
 
 
-@dataclass
 class _KeptPrompt:
-    """A prompt's memory, and the tensors it was made from, with their versions then."""
+    """A prompt's memory, whatever else is made from it and the layers, and all of these as they were then."""
 
-    made_from: list[Tensor]
-    versions: list[object]
-    memory: PromptMemory
+    def __init__(self, layers: nn.Module, prompt_PH: Tensor, memory: PromptMemory, fused: FusedLayers | None):
+        self.memory, self.fused = memory, fused
+        self._prompt_PH = prompt_PH
+        tables: list[dict[str, Any]] = []
+        for part in layers.modules():
+            tables += filter(None, (part._modules, part._parameters, part._buffers))  # noqa: SLF001
+        self._tables, self._sizes = tables, [len(table) for table in tables]
+        self._places = [(table, name, one) for table in tables for name, one in table.items()]
+        self._tensors = [prompt_PH, *layers.parameters(), *layers.buffers()]
+        self._versions = _versions_of(self._tensors)
 
-    def still_holds(self, tensors: list[Tensor]) -> bool:
-        same = len(tensors) == len(self.made_from) and all(map(is_, tensors, self.made_from))
-        return same and _versions_of(tensors) == self.versions
+    def still_holds(self, prompt_PH: Tensor) -> bool:
+        """Asked at every request: going through the modules anew would take longer than one of their layers."""
+        return (
+            prompt_PH is self._prompt_PH
+            and list(map(len, self._tables)) == self._sizes
+            and all(place.get(name) is one for place, name, one in self._places)
+            and _versions_of(self._tensors) == self._versions
+        )
 
 
 def _versions_of(tensors: list[Tensor]) -> list[object]:
@@ -217,3 +265,10 @@ def _versions_of(tensors: list[Tensor]) -> list[object]:
     device = tensors[0].device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     return [autocast, *(tensor._version for tensor in tensors)]  # noqa: SLF001 (torch offers no other counter)
+
+
+def _apart(_: nn.Module, state: dict[str, Tensor], prefix: str, __: object) -> None:
+    """In a state dict each tensor has memory of its own again, for files hold no parts of a larger one."""
+    for name, tensor in state.items():
+        if name.startswith(prefix) and tensor.nbytes < tensor.untyped_storage().nbytes():
+            state[name] = tensor.clone(memory_format=torch.contiguous_format)
