@@ -18,7 +18,7 @@ class ByHand:
     """A teacher, what its users have bought, and the residual stream at each one's last token before the test item.
 
     Attributes:
-        teacher: for inference.
+        teacher: in evaluation mode.
         rows: all that each user bought; the last item is the test's target.
         streams: for each user [H] before the first layer and after each.
     """
@@ -46,7 +46,7 @@ class ByHand:
 @torch.no_grad()
 def caught(directory: Path, rows: list[list[int]]) -> ByHand:
     """The teacher of a checkpoint, run over one user after another, with what goes through its layers."""
-    teacher = load_recommender(directory).for_inference().eval()
+    teacher = load_recommender(directory).eval()  # for inference its layers would be run fused, past the hooks
     assert isinstance(teacher, LLMRecommender)
     stream: dict[int, Tensor] = {}
 
