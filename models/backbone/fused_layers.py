@@ -15,14 +15,11 @@ h heads of queries, g heads of keys and as many of values, d width of a head, a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
-
-if TYPE_CHECKING:
-    from models.backbone.layer_stack import PromptMemory
 
 PARTS = {
     "": {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"},
@@ -121,11 +118,15 @@ class FusedLayers:
         layers: `fusable` ones; their weights become views of the fused matrices.
         windows: of each layer, from `attention_windows`.
         rotary_emb: the decoder's.
-        memory: the prompt's keys and values.
+        memory: the prompt's keys and values in each layer, both [1, g, P, d].
     """
 
     def __init__(
-        self, layers: nn.ModuleList, windows: Sequence[int | None], rotary_emb: nn.Module, memory: PromptMemory
+        self,
+        layers: nn.ModuleList,
+        windows: Sequence[int | None],
+        rotary_emb: nn.Module,
+        memory: Sequence[tuple[Tensor, Tensor]],
     ):
         _, self._key_heads, self._before, self._head_width = memory[0][0].shape
         room = _Room(layers)

@@ -6,8 +6,6 @@ it takes two chains and two times the studies, and needs PostgreSQL.
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ import pytest
 import sqlalchemy
 
 from tests.integration.servers import KEY, PASSWORD, Postgres, Servers, bucket, servers
-from tests.orchestration.workplace import PROFILE, ROOT, Workplace, make_workplace
+from tests.orchestration.workplace import PROFILE, Workplace, make_workplace
 
 STUDIES = """
 studies:
@@ -48,15 +46,7 @@ class Grown:
 
 def interrupted(place: Workplace, postgres: Postgres) -> str:
     """The chain, while PostgreSQL goes away twice: for a moment, and until the run has ended. What the run said."""
-    command = ["-m", "orchestration", "run", "--domain", "tiny", "--profile", str(place.folder / "tiny.yaml")]
-    running = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**place.environment, "SLMREC_MLFLOW_PATIENCE": "20"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    running = place.chain_in_progress(SLMREC_MLFLOW_PATIENCE="20")
     said, after = [], ["bsarec", "sasrec"]
     with running:
         assert running.stderr

@@ -4,7 +4,6 @@ Kills at random moments are `make soak`'s subject.
 """
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from tests.orchestration.test_again import written
 from tests.orchestration.test_stopped import last_lines
-from tests.orchestration.workplace import ROOT, Workplace, make_workplace
+from tests.orchestration.workplace import Workplace, make_workplace
 from tests.soak.comparison import differences
 from tests.tracking_server import TrackingServer
 
@@ -126,24 +125,7 @@ def test_a_server_that_stays_away_ends_the_run_with_what_to_do_and_the_next_goes
     place = make_workplace(tmp_path)
     (tmp_path / "server").mkdir()
     with TrackingServer(tmp_path / "server") as server:
-        own = {**place.environment, "MLFLOW_TRACKING_URI": server.uri, "SLMREC_MLFLOW_PATIENCE": "3"}
-        running = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "orchestration",
-                "run",
-                "--domain",
-                "tiny",
-                "--profile",
-                str(tmp_path / "tiny.yaml"),
-            ],
-            cwd=ROOT,
-            env=own,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        running = place.chain_in_progress(MLFLOW_TRACKING_URI=server.uri, SLMREC_MLFLOW_PATIENCE="3")
         said = []
         with running:
             assert running.stderr

@@ -3,8 +3,6 @@
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from assets.workspace.home import training_lock
 from orchestration.reasons import said
-from tests.orchestration.workplace import ROOT, Workplace, make_workplace
+from tests.orchestration.workplace import Workplace, make_workplace
 
 FULL = """
 import sys
@@ -43,14 +41,7 @@ def test_ctrl_c_ends_a_run_with_one_plain_line_and_the_next_goes_on(tmp_path: Pa
     place = make_workplace(tmp_path)
     profile = place.folder / "tiny.yaml"
     profile.write_text(profile.read_text().replace("max_steps: 5,", "max_steps: 500000,"))
-    running = subprocess.Popen(
-        [sys.executable, "-m", "orchestration", "run", "--domain", "tiny", "--profile", str(profile)],
-        cwd=ROOT,
-        env=dict(place.environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    running = place.chain_in_progress()
     assert running.stderr
     for line in running.stderr:
         if "language_backbone" in line:
@@ -75,22 +66,7 @@ def test_a_run_says_that_it_waits_for_the_training_of_another(
 ) -> None:
     monkeypatch.setenv("SLMREC_HOME", str(workplace.home))
     with training_lock("run-1"):
-        running = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "orchestration",
-                "run",
-                "--domain",
-                "tiny",
-                "--profile",
-                str(workplace.folder / "tiny.yaml"),
-            ],
-            cwd=ROOT,
-            env=dict(workplace.environment),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        running = workplace.chain_in_progress()
         assert running.stderr
         said_on_screen = next((line for line in running.stderr if "another training is going on" in line), "nothing")
     running.send_signal(signal.SIGINT)

@@ -97,7 +97,21 @@ class Workplace:
         )
 
     def chain(self, domain: str = "tiny", **variables: str) -> subprocess.CompletedProcess[str]:
-        return self.run("run", "--domain", domain, "--profile", str(self.folder / "tiny.yaml"), **variables)
+        return self.run(*self._chain(domain), **variables)
+
+    def chain_in_progress(self, **variables: str) -> "subprocess.Popen[str]":
+        """The chain on the domain `tiny`, begun: its stderr is to be read, its stdout is short."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestration", *self._chain("tiny")],
+            cwd=ROOT,
+            env={**self.environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def _chain(self, domain: str) -> list[str]:
+        return ["run", "--domain", domain, "--profile", str(self.folder / "tiny.yaml")]
 
     @contextmanager
     def held(self, domain: str) -> Iterator[None]:
