@@ -666,4 +666,40 @@ EDITS = (
         "",
         "tests/orchestration/test_recommendations_sensor.py",
     ),
+    # what several processes, a request and a clean-up are handed
+    Edit(
+        "several processes train with another seed",
+        "assets/workspace/recipe_files.py",
+        'seed=parts["seed"]',
+        "seed=0",
+        "tests/assets/workspace/test_recipe_files.py",
+    ),
+    Edit(
+        "one process trains where several are wanted",
+        "assets/registry/processes.py",
+        "return processes() > 1 and",
+        "return processes() > 9 and",
+        "tests/assets/registry/test_processes.py",
+    ),
+    Edit(
+        "a request reads another token's state",
+        "models/slmrec/recommender.py",
+        "self.decoder.last_states(tokens_BSH, last_B, ",
+        "self.decoder.last_states(tokens_BSH, last_B - 1, ",
+        SLMREC,
+    ),
+    Edit(
+        "fused layers that give another result are taken",
+        "models/backbone/layer_stack.py",
+        "return fused if difference_2H.norm() <= 1e-4 * expected_2H.norm() else None",
+        "return fused if difference_2H.norm() >= 0 * expected_2H.norm() else None",
+        "tests/models/backbone/test_fused_layers.py",
+    ),
+    Edit(
+        "the downloads of a domain at work are removed",
+        "assets/workspace/retention.py",
+        "if not folder.is_dir() or home.is_held(folder.name):",
+        "if not folder.is_dir():",
+        "tests/assets/workspace/test_retention.py",
+    ),
 )
