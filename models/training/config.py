@@ -55,6 +55,8 @@ class TrainingConfig:
         schedule: what follows the warm-up: `constant`, or `cosine` down to 0 at the last planned step.
         weight_decay: decoupled; not applied to biases and norms.
         clip: largest norm of the whole gradient; None never clips.
+        averaging: what an exponential average of the weights keeps of itself at each step, such as 0.999; it is the
+            average that is validated and kept (`averaging.py`). None: the weights themselves.
         evaluate_every: validation's rhythm, counted in `evaluate_in`; the last step is always validated.
         evaluate_in: `epochs` (fractions allowed) or `steps`.
         patience: stop after this many validations in a row without a new best; None never stops early.
@@ -77,6 +79,7 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 0.0
     clip: float | None = 1.0
+    averaging: float | None = None
     evaluate_every: float = 1.0
     evaluate_in: Literal["epochs", "steps"] = "epochs"
     patience: int | None = None
@@ -90,6 +93,7 @@ class TrainingConfig:
         positive = "learning_rate epochs max_steps batch_size clip evaluate_every patience max_minutes"
         check_range(self, f"{positive} save_every_minutes", above=0)
         check_range(self, "warmup_steps weight_decay", least=0)
+        check_range(self, "averaging", above=0, below=1)
         check_choices(self)
 
     def steps(self, rows: int) -> tuple[int, int]:

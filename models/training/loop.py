@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from models.training.averaging import AveragedWeights
 from models.training.batches import BucketedBatches
 from models.training.config import METRIC, Examples, TrainingConfig, Validate
 from models.training.processes import Processes
@@ -60,6 +62,7 @@ class Loop(Trainer):
         recorder: Recorder,
         processes: Processes,
         states: StateDirectory | None,
+        averaged: AveragedWeights | None,
     ) -> None:
         lengths = examples.lengths if config.batches == "like_length" else np.zeros(len(examples), dtype=np.int64)
         batches = _Batches(examples, BucketedBatches(lengths, config.batch_size, arguments.seed), processes)
@@ -67,7 +70,7 @@ class Loop(Trainer):
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
         self._config, self._batches, self._validate, self._recorder = config, batches, validate, recorder
-        self._processes, self._states = processes, states
+        self._processes, self._states, self._averaged = processes, states, averaged
         self._found: TrainingState | None = None
         self._term_sums: dict[str, float] = {}
         self._steps_summed = 0
@@ -144,12 +147,13 @@ class Loop(Trainer):
         if self._validate is None or self.model is None:
             return {}
         start, metrics = time.monotonic(), dict[str, float]()
-        if self._processes.main:
-            metrics = self._validate(self.model)
-            if METRIC not in metrics:
-                raise ValueError(f"validate must return {METRIC}, but returned {', '.join(metrics) or 'nothing'}.")
-        of_main = [float(metrics.get(METRIC, math.nan)), time.monotonic() - start]
-        self._recorder.add_validation(*self._processes.as_main_says(of_main))
+        with self._averaged.in_place() if self._averaged else nullcontext():
+            if self._processes.main:
+                metrics = self._validate(self.model)
+                if METRIC not in metrics:
+                    raise ValueError(f"validate must return {METRIC}, but returned {', '.join(metrics) or 'nothing'}.")
+            of_main = [float(metrics.get(METRIC, math.nan)), time.monotonic() - start]
+            self._recorder.add_validation(*self._processes.as_main_says(of_main))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         (stop,) = self._processes.as_main_says([self.control.should_training_stop or self._recorder.out_of_patience])
         self.control.should_training_stop = bool(stop)
@@ -174,6 +178,7 @@ class Loop(Trainer):
         tensors = {
             **under("weights", self._recorder.changed()),
             **under("best", self._recorder.best_weights),
+            **under("average", self._averaged.average if self._averaged else {}),
             **under("optimiser", optimiser_tensors(self.optimizer)),
             **under("random", random),
         }
@@ -184,6 +189,8 @@ class Loop(Trainer):
         assert self._found is not None
         values, tensors = self._found.values, self._found.tensors
         self._recorder.resume(values["recorder"], below("weights", tensors), below("best", tensors))
+        if self._averaged:
+            self._averaged.resume(below("average", tensors), self._found.step)
         self._term_sums, self._steps_summed = dict(values["term_sums"]), values["steps_summed"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
 from models.device import best_device
+from models.training.averaging import AveragedWeights
 from models.training.config import Examples, TrainingConfig, Validate
 from models.training.loop import Clock, Loop
 from models.training.processes import Processes
@@ -49,8 +50,9 @@ def train(
 ) -> TrainingOutcome:
     """Train the parameters of `model` that require a gradient, in place, on the `best_device`, where it stays.
 
-    At the end the model holds the weights of its best validation (the last ones without `validate`). The same
-    seed gives the same result on the CPU with the same number of threads.
+    At the end the model holds the weights of its best validation (the last ones without `validate`); with
+    `config.averaging`, their average up to there. The same seed gives the same result on the CPU with the same number
+    of threads.
 
     With `state`, a training that was killed goes on from the last state that it wrote, and ends as if it had not been;
     one that has ended is not repeated: its weights, outcome and random numbers are taken from there. Call it again with
@@ -100,16 +102,18 @@ def train(
             states = StateDirectory(state, parts, 60 * config.save_every_minutes)
         recorder = Recorder(config.patience, config.max_minutes, stage=stage, tells=processes.main)
         clock = Clock(recorder, processes, rhythm if validate else None, states)
+        averaged = AveragedWeights(model.to(arguments.device), config.averaging) if config.averaging else None
         loop = Loop(
             model,
             arguments,
             config=config,
             examples=examples,
-            callbacks=[*(callbacks if processes.main else ()), clock],
+            callbacks=[*(callbacks if processes.main else ()), *([averaged] if averaged else ()), clock],
             validate=validate,
             recorder=recorder,
             processes=processes,
             states=states,
+            averaged=averaged,
         )
         recorder.start(model)
         found = _found(states, processes) if states else None
@@ -121,6 +125,8 @@ def train(
             return TrainingOutcome(**found.values["outcome"])
         loop.run(found)
     loop.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    if averaged:
+        averaged.put()
     recorder.restore_best()
     outcome = recorder.outcome(loop.state, rows=len(examples), out_of_time=clock.out_of_time)
     if states:

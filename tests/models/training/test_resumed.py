@@ -41,7 +41,14 @@ ROOT = Path(__file__).parents[3]
 N_ITEMS = 12
 SAVE_EVERY = 3
 TRAINING = TrainingConfig(
-    learning_rate=0.01, epochs=5, batch_size=9, warmup_steps=5, evaluate_every=5, evaluate_in="steps", patience=4
+    learning_rate=0.01,
+    epochs=5,
+    batch_size=9,
+    warmup_steps=5,
+    averaging=0.9,
+    evaluate_every=5,
+    evaluate_in="steps",
+    patience=4,
 )
 """61 rows in 7 steps an epoch, 35 in all; validations come at other steps than saves and the ends of epochs."""
 Made = tuple[nn.Module, Examples]
