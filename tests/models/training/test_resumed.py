@@ -293,12 +293,12 @@ def test_of_two_stages_the_one_that_has_ended_is_not_repeated(
         outcomes, weights = two_stages(dead / "two stages")
     assert caplog.messages[0].startswith("the pre-training has ended already")
     assert caplog.messages[1] == "the fine-tuning is resumed after step 10"
-    assert caplog.messages[2].startswith("fine-tuning ended (patience): step 25/35")
+    assert caplog.messages[2].startswith("fine-tuning ended (patience): step 30/35")
     unbroken, weights_unbroken = two_stages(tmp_path / "unbroken")
     for outcome, of_unbroken in zip(outcomes, unbroken, strict=True):
         assert_same_course(outcome, of_unbroken)
     assert all(torch.equal(*pair) for pair in zip(weights, weights_unbroken, strict=True))
-    assert [outcome.best_step for outcome in outcomes] == [None, 5]
+    assert [outcome.best_step for outcome in outcomes] == [None, 10]
 
     again, weights_again = two_stages(dead / "two stages", (Refuses(),))
     assert again == outcomes
