@@ -615,6 +615,20 @@ EDITS = (
         "max_grad_norm=config.clip or 1.0",
         TRAINING,
     ),
+    Edit(
+        "the last weights are validated where their average is asked for",
+        "models/training/loop.py",
+        "with self._averaged.in_place() if self._averaged else nullcontext():",
+        "with nullcontext():",
+        TRAINING,
+    ),
+    Edit(
+        "a resumed training averages anew",
+        "models/training/loop.py",
+        'self._averaged.resume(below("average", tensors), self._found.step)',
+        "self._averaged.put()",
+        TRAINING,
+    ),
     Edit("Adam's β2 is another", "models/training/run.py", "adam_beta2=0.999", "adam_beta2=0.9", TRAINING),
     # what is recommended to whom
     Edit(
