@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 
 class AveragedWeights(TrainerCallback):
@@ -31,7 +31,7 @@ class AveragedWeights(TrainerCallback):
     """
 
     def __init__(self, model: nn.Module, share: float) -> None:
-        self._share, self._steps = share, 0
+        self._share = share
         self._weights = {name: one for name, one in model.named_parameters() if one.requires_grad}
         self._average = {name: one.detach().clone() for name, one in self._weights.items()}
 
@@ -40,19 +40,18 @@ class AveragedWeights(TrainerCallback):
         """By the parameters' names."""
         return self._average
 
-    def resume(self, average: Mapping[str, Tensor], steps: int) -> None:
-        """Go on from the `average` of a training that was interrupted after so many steps."""
-        self._steps = steps
+    def resume(self, average: Mapping[str, Tensor]) -> None:
+        """Go on from the `average` of a training that was interrupted."""
         for name, one in self._average.items():
             one.copy_(average[name])
 
     @torch.no_grad()
-    def on_step_end(self, *_: Any, **__: Any) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002 (Trainer's)
         """Take the weights after one more step into the average."""
-        self._steps += 1
-        share = min(self._share, (1 + self._steps) / (10 + self._steps))
+        step = state.global_step
+        share = min(self._share, (1 + step) / (10 + step))
         averages, weights = list(self._average.values()), [one.detach() for one in self._weights.values()]
-        get_ema_multi_avg_fn(share)(averages, weights, self._steps)
+        get_ema_multi_avg_fn(share)(averages, weights, step)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -190,7 +190,7 @@ class Loop(Trainer):
         values, tensors = self._found.values, self._found.tensors
         self._recorder.resume(values["recorder"], below("weights", tensors), below("best", tensors))
         if self._averaged:
-            self._averaged.resume(below("average", tensors), self._found.step)
+            self._averaged.resume(below("average", tensors))
         self._term_sums, self._steps_summed = dict(values["term_sums"]), values["steps_summed"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

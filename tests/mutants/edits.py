@@ -625,7 +625,7 @@ EDITS = (
     Edit(
         "a resumed training averages anew",
         "models/training/loop.py",
-        'self._averaged.resume(below("average", tensors), self._found.step)',
+        'self._averaged.resume(below("average", tensors))',
         "self._averaged.put()",
         TRAINING,
     ),

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from models.training.averaging import AveragedWeights
 from models.training.run import train
 from tests.models.training.test_run import Numbers, Point, Scripted, config
 
 
-class Path(TrainerCallback):
+class OwnWeights(TrainerCallback):
     """The model's own weight after each step."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ def averages(start: float, weights: list[float], share: float) -> list[float]:
 
 @pytest.mark.parametrize("share", [0.25, 0.9])
 def test_the_average_is_validated_and_the_best_of_it_kept_while_the_weights_go_their_way(share: float) -> None:
-    own, plain, validate = Path(), Path(), Scripted(0.1, 0.2, 0.4, 0.3, 0.3)
+    own, plain, validate = OwnWeights(), OwnWeights(), Scripted(0.1, 0.2, 0.4, 0.3, 0.3)
     model, steps = Point(start=1.0), config(max_steps=5, averaging=share)
     train(model, Numbers([3.0, 3.0]), steps, validate=validate, seed=0, callbacks=[own])
     train(Point(start=1.0), Numbers([3.0, 3.0]), config(max_steps=5), seed=0, callbacks=[plain])
@@ -47,7 +47,7 @@ def test_the_average_is_validated_and_the_best_of_it_kept_while_the_weights_go_t
 
 
 def test_without_a_validation_the_last_average_is_kept() -> None:
-    own, model = Path(), Point(start=1.0)
+    own, model = OwnWeights(), Point(start=1.0)
     train(model, Numbers([3.0, 3.0]), config(averaging=0.3), seed=0, callbacks=[own])
     assert model.weight.item() == pytest.approx(averages(1.0, own.weights, 0.3)[-1], rel=1e-6)
     assert model.weight.item() != own.weights[-1]
@@ -61,7 +61,7 @@ def test_a_weight_that_two_modules_share_is_averaged_once_and_stays_shared() -> 
     before = first.weight.detach().clone()
     with torch.no_grad():
         first.weight += 11.0
-    averaged.on_step_end()
+    averaged.on_step_end(None, TrainerState(global_step=1), None)
     with averaged.in_place():
         torch.testing.assert_close(second.weight.detach(), before + 11.0 * (1 - 2 / 11))
     assert torch.equal(first.weight.detach(), before + 11.0)

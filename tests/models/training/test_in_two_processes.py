@@ -76,8 +76,7 @@ def trained(
     settings = SASRecConfig(d=8, dropout=dropout, max_length=9)
     model = SASRec(12, settings).double()
     given = {"learning_rate": 0.01, "max_steps": 20, "batch_size": 6, "evaluate_every": 4, "evaluate_in": "steps"}
-    given |= {"averaging": 0.9}
-    config = TrainingConfig(**(given | changes))
+    config = TrainingConfig(**(given | {"averaging": 0.9} | changes))
     examples = Doubles(sequences(), settings.max_length, fails_at)
     outcome = train(model, examples, config, validate=validate, seed=1, state=state)
     return (
