@@ -3,8 +3,9 @@
 Belongs here: launching them, and what each of them does. Not here: the training, which is the same in one process as in
 several (`models/training/`), and how the recipe gets to them (`assets/workspace/recipe_files.py`).
 
-`SLMREC_PROCESSES` says how many there are: one a GPU, or any number on the CPU. It is no part of a checkpoint's
-identity, for the result is that of one process, to rounding and to dropout.
+`SLMREC_PROCESSES` says how many there are: one a GPU, or any number on the CPU. With `SLMREC_SHARDED=1` they share a
+model's frozen weights out among them (`models/training/shards.py`). Neither is a part of a checkpoint's identity, for
+the result is that of one process, to rounding and to dropout.
 
 They share a folder that this user alone can read, and that goes with the training. In it are the recipe, the task, and
 what tells how a process ended: each holds a lock as long as it lives, and leaves a file with its error's words.
@@ -32,12 +33,12 @@ from assets.workspace.identity import ROOT, import_closure
 from assets.workspace.recipe import Recipe
 from assets.workspace.recipe_files import read_recipe, write_recipe
 
-VARIABLE = "SLMREC_PROCESSES"
+VARIABLE, SHARDED = "SLMREC_PROCESSES", "SLMREC_SHARDED"
 LOOP = "models.training.run"
 TASK, LAUNCHER = "task.json", "launcher"
 OPTIONS = "--multi_gpu --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no --num_processes"
 """The launcher for several devices, also where the devices are CPUs: with `--cpu` it would start one process only."""
-SHARDS = "ACCELERATE_USE_FSDP"
+FSDP = "ACCELERATE_USE_FSDP"
 ON_CPUS = {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
 
 
@@ -48,12 +49,14 @@ class Task:
     Attributes:
         directory, state, profile: see `Recipe.make`.
         run: the MLflow run that takes the curves.
+        in_shards: see `Recipe.follow`.
     """
 
     directory: Path
     state: Path
     profile: str
     run: str
+    in_shards: bool
 
 
 class _Step(OpExecutionContext):
@@ -70,9 +73,16 @@ def in_several(recipe: Recipe) -> bool:
     """Whether the recipe is trained in several processes: if several are wanted, and it is a recommender's by steps.
 
     Raises:
-        ValueError: if the variable is no number from 1.
+        ValueError: if `SLMREC_PROCESSES` is no number from 1, or 1 where weights are to be shared out.
     """
-    return processes() > 1 and not recipe.writes and LOOP in import_closure(recipe.fit.__module__)
+    if recipe.writes or LOOP not in import_closure(recipe.fit.__module__):
+        return False
+    if in_shards() and processes() == 1:
+        raise ValueError(
+            f"{SHARDED}=1 shares frozen weights out among a training's processes, and it has one: set {VARIABLE} to "
+            f"2 or more, or unset {SHARDED}."
+        )
+    return processes() > 1
 
 
 def processes() -> int:
@@ -81,6 +91,14 @@ def processes() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{VARIABLE} is the number of processes that a training has, such as 2, not {text!r}.")
     return int(text)
+
+
+def in_shards() -> bool:
+    """Whether the processes share frozen weights out; ValueError where the variable is neither 0 nor 1."""
+    text = os.environ.get(SHARDED) or "0"
+    if text not in ("0", "1"):
+        raise ValueError(f"{SHARDED} is 1 where processes share a model's frozen weights out, else 0, not {text!r}.")
+    return text == "1"
 
 
 def launch(
@@ -102,9 +120,10 @@ def launch(
         fcntl.flock(held, fcntl.LOCK_EX)
         folder = Path(name)
         write_recipe(recipe, folder)
-        task = TypeAdapter(Task).dump_json(Task(directory, state, profile, run.run_id))
+        task = TypeAdapter(Task).dump_json(Task(directory, state, profile, run.run_id, in_shards()))
         (folder / TASK).write_bytes(task)
-        context.log.info(f"{recipe.name} is trained in {count} processes")
+        share = ", which share its frozen weights out" if in_shards() else ""
+        context.log.info(f"{recipe.name} is trained in {count} processes{share}")
         run.set_tags({"slmrec.processes": str(count)})
         command = [*program, "--module", __name__, name]
         step = _Step(context.op_execution_context.get_step_execution_context())
@@ -128,15 +147,18 @@ def _devices(count: int) -> dict[str, str]:
     """The environment that gives each process its device.
 
     Raises:
-        ValueError: if there are fewer GPUs than processes, or accelerate is told to shard the model (FSDP): then it
+        ValueError: if there are fewer GPUs than processes, or accelerate is told to shard the model by itself: then it
             would be validated and saved by one process that has a part of it.
     """
     import torch
 
     from models.device import best_device
 
-    if os.environ.get(SHARDS, "").lower() == "true":
-        raise ValueError(f"{SHARDS} is set, but a training's processes each hold the whole model: unset it.")
+    if os.environ.get(FSDP, "").lower() == "true":
+        raise ValueError(
+            f"{FSDP} is set, but accelerate's way to shard a model is not this project's: unset it. {SHARDED}=1 shares "
+            "a model's frozen weights out."
+        )
     if best_device().type == "cpu":
         return ON_CPUS
     if torch.cuda.device_count() < count:
@@ -164,7 +186,7 @@ def _train(folder: Path, rank: int, count: int) -> None:
         if rank == 0:
             _make(recipe, task)
         else:
-            recipe.follow(None, (), task.state)
+            recipe.follow(None, (), task.state, in_shards=task.in_shards)
     except Exception as error:
         if not any(_has_failed(folder, other) for other in range(count) if other != rank):
             _words(folder, rank).write_text(str(error), encoding="utf-8")
@@ -183,7 +205,7 @@ def _make(recipe: Recipe, task: Task) -> None:
         ours.setLevel(logging.INFO)
         for handler in pipes.log.handlers:
             ours.addHandler(handler)
-        recipe.make(task.directory, [curves.callback()], task.state, task.profile)
+        recipe.make(task.directory, [curves.callback()], task.state, task.profile, in_shards=task.in_shards)
         curves.flush()
         pipes.report_custom_message({"heard_from": curves.heard_from})
 

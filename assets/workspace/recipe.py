@@ -94,15 +94,24 @@ class Recipe:
             **runs,
         )
 
-    def follow(self, directory: Path | None, callbacks: "Sequence[TrainerCallback]", state: Path) -> "Fitted":
+    def follow(
+        self,
+        directory: Path | None,
+        callbacks: "Sequence[TrainerCallback]",
+        state: Path,
+        *,
+        in_shards: bool = False,
+    ) -> "Fitted":
         """Make the checkpoint's files in a directory; a training that was killed goes on from `state`.
 
-        Without a directory a recommender is trained alike and not saved: of several processes one alone saves it.
+        Without a directory a recommender is trained alike and not saved: of several processes one alone saves it. With
+        `in_shards` they share its frozen weights out among them.
         """
         from models.files import save_recommender
         from models.training.course import Course
 
-        course = Course(seed=self.seed, validate=self.inputs.validate(), callbacks=callbacks, state=state)
+        validate = self.inputs.validate()
+        course = Course(seed=self.seed, validate=validate, callbacks=callbacks, state=state, in_shards=in_shards)
         data = self.inputs.load({name: checkpoint.verified() for name, checkpoint in self.upstream.items()})
         if self.writes:
             return self.fit(data, self.settings, course, directory)
@@ -112,12 +121,20 @@ class Recipe:
             save_recommender(fitted.recommender, directory)
         return fitted
 
-    def make(self, directory: Path, callbacks: "Sequence[TrainerCallback]", state: Path, profile: str) -> None:
-        """Make the checkpoint's files in a directory, and the record of the training beside them."""
+    def make(
+        self,
+        directory: Path,
+        callbacks: "Sequence[TrainerCallback]",
+        state: Path,
+        profile: str,
+        *,
+        in_shards: bool = False,
+    ) -> None:
+        """Make the checkpoint's files in a directory, and the record of the training beside them; see `follow`."""
         from evaluation.cost import measured
 
         with measured() as meter:
-            fitted = self.follow(directory, callbacks, state)
+            fitted = self.follow(directory, callbacks, state, in_shards=in_shards)
         (directory / TRAINING).write_bytes(self._record(fitted, meter.cost, profile).to_json())
 
     def obtain(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 
 from models.backbone.architecture import attention_windows
@@ -156,6 +157,7 @@ class LayerStack(nn.Module):
         with self._precision(prompt_PH.device):
             for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
                 state_1PH = around.caller(layer, index, cache)(state_1PH)
+                _gather_for_gradients(layer, cache)
         return [cache.kept for cache in caches if cache.kept is not None]
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:
@@ -234,6 +236,17 @@ class _Cache:
             return self.kept
         keys_1hPd, values_1hPd = (before.expand(len(keys_BhSd), -1, -1, -1) for before in self.kept)
         return torch.cat([keys_1hPd, keys_BhSd], dim=2), torch.cat([values_1hPd, values_BhSd], dim=2)
+
+
+def _gather_for_gradients(layer: nn.Module, cache: _Cache) -> None:
+    """Let a layer whose weights lie in shards gather them for a gradient that comes back through the cache, too.
+
+    For a gradient of what it returns torch does so; of the cache it doesn't know.
+    """
+    if isinstance(layer, FSDPModule):
+        for kept in cache.kept or ():
+            if kept.requires_grad:
+                kept.register_hook(lambda _: layer.unshard())
 
 
 class _KeptPrompt:

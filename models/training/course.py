@@ -33,12 +33,14 @@ class Course:
         state: a directory for this whole training, each stage below its own name. There a stage that has ended keeps
             its weights and outcome, so that a killed training repeats none; the caller removes it once the checkpoint
             is saved. None: a killed training starts anew.
+        in_shards: whether several processes share the frozen weights out among them (`shards.py`).
     """
 
     seed: int
     validate: Validate | None = None
     callbacks: Sequence[TrainerCallback] = ()
     state: Path | None = None
+    in_shards: bool = False
 
     def train(
         self,
@@ -72,4 +74,5 @@ class Course:
             callbacks=self.callbacks,
             state=self.state and self.state / stage,
             stage=stage,
+            in_shards=self.in_shards,
         )

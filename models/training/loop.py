@@ -63,6 +63,7 @@ class Loop(Trainer):
         processes: Processes,
         states: StateDirectory | None,
         averaged: AveragedWeights | None,
+        in_shards: bool,
     ) -> None:
         lengths = examples.lengths if config.batches == "like_length" else np.zeros(len(examples), dtype=np.int64)
         batches = _Batches(examples, BucketedBatches(lengths, config.batch_size, arguments.seed), processes)
@@ -71,6 +72,7 @@ class Loop(Trainer):
         self.model_accepts_loss_kwargs = False
         self._config, self._batches, self._validate, self._recorder = config, batches, validate, recorder
         self._processes, self._states, self._averaged = processes, states, averaged
+        self._in_shards = in_shards
         self._found: TrainingState | None = None
         self._term_sums: dict[str, float] = {}
         self._steps_summed = 0
@@ -143,12 +145,15 @@ class Loop(Trainer):
         super().log({name: value for name, value in logs.items() if name != "loss"} | terms, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Let the main process ask the floor above how good the model is; stop when it no longer gets better."""
+        """Let the main process ask the floor above how good the model is; stop when it no longer gets better.
+
+        Where the model lies in shards all processes ask: it runs in all of them or in none.
+        """
         if self._validate is None or self.model is None:
             return {}
         start, metrics = time.monotonic(), dict[str, float]()
         with self._averaged.in_place() if self._averaged else nullcontext():
-            if self._processes.main:
+            if self._processes.main or self._in_shards:
                 metrics = self._validate(self.model)
                 if METRIC not in metrics:
                     raise ValueError(f"validate must return {METRIC}, but returned {', '.join(metrics) or 'nothing'}.")

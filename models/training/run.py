@@ -11,6 +11,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from models.training.config import Examples, TrainingConfig, Validate
 from models.training.loop import Clock, Loop
 from models.training.processes import Processes
 from models.training.record import CURVE_POINTS, Recorder, TrainingOutcome
+from models.training.shards import frozen_in_shards
 from models.training.state import (
     StateDirectory,
     TrainingState,
@@ -47,6 +49,7 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
     state: Path | None = None,
     stage: str = "training",
+    in_shards: bool = False,
 ) -> TrainingOutcome:
     """Train the parameters of `model` that require a gradient, in place, on the `best_device`, where it stays.
 
@@ -61,7 +64,8 @@ def train(
     One process trains on one GPU, however many there are: use more by one process each, under `accelerate launch`.
     There all processes call this alike, and end with the same weights and outcome. Each trains on its part of every
     batch; dropout aside, the result is that of one process, to rounding. The main process alone validates, calls the
-    callbacks and writes.
+    callbacks and writes; `in_shards`, where a forward pass takes all of them, all validate, and the model ends on the
+    CPU.
 
     Args:
         model: its `forward(**examples.batch(rows))` returns a dict of scalars: `loss`, and the terms worth a curve.
@@ -77,6 +81,7 @@ def train(
             caller removes it once the result is safe. A state of another training (configuration, seed, examples,
             model, loss, kind of device) or a damaged one is not used, and the log says so.
         stage: what this training is called where there are several.
+        in_shards: whether several processes share the frozen weights out among them (`shards.py`).
 
     Raises:
         ValueError: if there is nothing to train, the processes can't share a batch equally or don't see the same
@@ -102,29 +107,34 @@ def train(
             states = StateDirectory(state, parts, 60 * config.save_every_minutes)
         recorder = Recorder(config.patience, config.max_minutes, stage=stage, tells=processes.main)
         clock = Clock(recorder, processes, rhythm if validate else None, states)
-        averaged = AveragedWeights(model.to(arguments.device), config.averaging) if config.averaging else None
-        loop = Loop(
-            model,
-            arguments,
-            config=config,
-            examples=examples,
-            callbacks=[*(callbacks if processes.main else ()), *([averaged] if averaged else ()), clock],
-            validate=validate,
-            recorder=recorder,
-            processes=processes,
-            states=states,
-            averaged=averaged,
-        )
-        recorder.start(model)
-        found = _found(states, processes) if states else None
-        if found and found.ended:
-            if processes.main:
-                logger.info("the %s has ended already: its weights and outcome are taken from its saved state", stage)
-            recorder.put(below("weights", found.tensors))
-            restore_random(below("random", found.tensors), processes)
-            return TrainingOutcome(**found.values["outcome"])
-        loop.run(found)
-    loop.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        in_shards = in_shards and processes.count > 1
+        with frozen_in_shards(model, processes) if in_shards else nullcontext():
+            averaged = AveragedWeights(model.to(arguments.device), config.averaging) if config.averaging else None
+            loop = Loop(
+                model,
+                arguments,
+                config=config,
+                examples=examples,
+                callbacks=[*(callbacks if processes.main else ()), *([averaged] if averaged else ()), clock],
+                validate=validate,
+                recorder=recorder,
+                processes=processes,
+                states=states,
+                averaged=averaged,
+                in_shards=in_shards,
+            )
+            recorder.start(model)
+            found = _found(states, processes) if states else None
+            if found and found.ended:
+                if processes.main:
+                    logger.info(
+                        "the %s has ended already: its weights and outcome are taken from its saved state", stage
+                    )
+                recorder.put(below("weights", found.tensors))
+                restore_random(below("random", found.tensors), processes)
+                return TrainingOutcome(**found.values["outcome"])
+            loop.run(found)
+            loop.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if averaged:
         averaged.put()
     recorder.restore_best()

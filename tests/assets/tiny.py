@@ -290,9 +290,9 @@ def watched() -> Iterator[list[Followed]]:
     """Every recipe that is followed meanwhile, in order."""
     follow, seen = Recipe.follow, []
 
-    def watch(recipe: Recipe, directory: Path, callbacks: list[TrainerCallback], state: Path) -> Any:
+    def watch(recipe: Recipe, directory: Path, callbacks: list[TrainerCallback], state: Path, **ways: Any) -> Any:
         seen.append(Followed(recipe, state.exists()))
-        return follow(recipe, directory, [*callbacks, _Counting(seen[-1].steps)], state)
+        return follow(recipe, directory, [*callbacks, _Counting(seen[-1].steps)], state, **ways)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recipe, "follow", watch)

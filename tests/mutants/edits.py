@@ -629,6 +629,27 @@ EDITS = (
         "self._averaged.put()",
         TRAINING,
     ),
+    Edit(
+        "frozen weights aren't shared out",
+        "assets/registry/processes.py",
+        "task.state, task.profile, in_shards=task.in_shards)",
+        "task.state, task.profile)",
+        "tests/assets/registry/test_processes.py",
+    ),
+    Edit(
+        "a kept prompt's gradient finds no weights",
+        "models/backbone/layer_stack.py",
+        "                _gather_for_gradients(layer, cache)\n",
+        "",
+        TRAINING,
+    ),
+    Edit(
+        "weights in shards aren't put together again",
+        "models/training/shards.py",
+        "parameter.data = part.full_tensor().cpu()",
+        "parameter.data = part.full_tensor().cpu().zero_()",
+        TRAINING,
+    ),
     Edit("Adam's β2 is another", "models/training/run.py", "adam_beta2=0.999", "adam_beta2=0.9", TRAINING),
     # what is recommended to whom
     Edit(

@@ -19,6 +19,7 @@ from dagster import DagsterInstance
 
 from assets.inputs.training_rows import TrainingRows
 from assets.inputs.validated_rows import ValidatedRows
+from assets.llm import teacher
 from assets.registry import processes
 from assets.registry.store import connect
 from assets.workspace import home
@@ -34,6 +35,7 @@ from models.slmrec.teacher import fit_teacher
 from models.training.config import TrainingConfig
 from tests.assets.registry.test_trainings import asset_of
 from tests.assets.registry.tiny import Wired, metadata_of, ring, tracked_run, value_of, wired
+from tests.assets.tiny import Chain, materialise
 
 pytestmark = [
     pytest.mark.usefixtures("tracked_home"),
@@ -189,6 +191,7 @@ def test_the_processes_are_told_by_json_and_parquet_in_a_folder_of_ones_own(
         "state": str(tmp_path / "state"),
         "profile": "tiny",
         "run": run.run_id,
+        "in_shards": False,
     }
     assert all(data.startswith(b"PAR1") for name, data in files.items() if kinds[name] == "parquet")
 
@@ -228,10 +231,46 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_model_in_shards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under FSDP the training would stop at its first state, and its checkpoint couldn't be saved."""
+    """Under accelerate's FSDP the training would stop at its first state, and its checkpoint couldn't be saved."""
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "TRUE")
-    with pytest.raises(ValueError, match=r"ACCELERATE_USE_FSDP is set, but .* hold the whole model: unset it"):
+    with pytest.raises(ValueError, match=r"^ACCELERATE_USE_FSDP is set.*: unset it. SLMREC_SHARDED=1 shares"):
         processes._devices(2)
+
+
+def test_a_teacher_whose_frozen_weights_are_shared_out_is_the_one_of_one_process(
+    tiny_chain: Chain, own_home: Path, private: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Through the real launch; without dropout, which differs between processes."""
+    still = {"teacher": {"model": {"tuned": {"dropout": 0.0}}}}
+    alone = materialise(teacher, tiny_chain.values, tiny_chain.folder, still)
+    monkeypatch.setenv(processes.VARIABLE, "2")
+    monkeypatch.setenv(processes.SHARDED, "1")
+    monkeypatch.setenv("SLMREC_HOME", str(private / "home"))
+    capfd.readouterr()
+    shared = materialise(teacher, tiny_chain.values, tiny_chain.folder, still)
+    log = capfd.readouterr().err
+    assert "teacher is trained in 2 processes, which share its frozen weights out" in log
+    frozen = 4 * (4 * 16 * 16 + 3 * 16 * 24 + 2 * 16)
+    assert f"of {frozen:,} frozen weights this process, one of 2, holds {frozen // 2:,}" in log
+    assert (shared.identity, shared.directory == alone.directory) == (alone.identity, False)
+    of_two, of_one = (load_recommender(one.directory).state_dict() for one in (shared, alone))
+    assert of_two.keys() == of_one.keys()
+    for name, weights in of_one.items():
+        torch.testing.assert_close(of_two[name], weights, rtol=0, atol=2e-4, msg=name)
+
+
+def test_weights_are_shared_out_among_several_processes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(processes.SHARDED, "1")
+    said = r"^SLMREC_SHARDED=1 shares frozen weights out .*: set SLMREC_PROCESSES to 2 or more, or unset SLMREC_SHARDED"
+    trains, counts = (SimpleNamespace(fit=fit, writes=False) for fit in (fit_teacher, fit_item_knn))
+    with pytest.raises(ValueError, match=said):
+        processes.in_several(trains)  # type: ignore[arg-type]
+    assert not processes.in_several(counts)  # type: ignore[arg-type]
+    monkeypatch.setenv(processes.VARIABLE, "2")
+    assert processes.in_several(trains)  # type: ignore[arg-type]
+    monkeypatch.setenv(processes.SHARDED, "yes")
+    with pytest.raises(ValueError, match=r"^SLMREC_SHARDED is 1 where processes share .* else 0, not 'yes'"):
+        processes.in_shards()
 
 
 def test_a_process_is_known_to_have_failed_by_its_words_or_by_its_end(tmp_path: Path) -> None:
@@ -253,6 +292,7 @@ def finish(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("WORLD_SIZE", "2")
     write_recipe(recipe, folder)
     task = {"directory": str(folder / "checkpoint"), "state": str(folder / "state"), "profile": "tiny", "run": "none"}
+    task |= {"in_shards": False}
     (folder / processes.TASK).write_text(json.dumps(task))
     processes.main(folder)
 

@@ -20,15 +20,16 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from models.baselines.sasrec import SASRec, SASRecConfig, SASRecExamples
 from models.sequences import Sequences
 from models.slmrec.distillation import Distillation, DistillationConfig, OnlineDistillation
-from models.slmrec.recommender import NextItemExamples
+from models.slmrec.recommender import LLMRecommender, NextItemExamples
 from models.slmrec.teacher_states import DistilledExamples, TeacherStates, write_teacher_states
 from models.training.config import Examples, TrainingConfig
 from models.training.run import train
-from tests.models.recommenders import N_ITEMS, exact_norms, random_backbone, recommender_on
+from tests.models.recommenders import HISTORIES, N_ITEMS, exact_norms, random_backbone, recommender_on
 
 ROOT = Path(__file__).parents[3]
 TOLERANCE = 1e-10
@@ -104,7 +105,7 @@ class InFull:
         return batch | {"share": torch.tensor(share, dtype=torch.float64)}
 
 
-def distilled(directory: Path, way: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def distilled(directory: Path, way: str, *, in_shards: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A float64 student taught by states on disk, or together with its teacher: the outcome and the weights."""
     backbone, path = directory / "backbone", directory / "states"
     if not backbone.exists():
@@ -126,8 +127,72 @@ def distilled(directory: Path, way: str) -> tuple[dict[str, Any], dict[str, Tens
     with pytest.MonkeyPatch.context() as patch:
         exact_norms(patch)
         training = TrainingConfig(learning_rate=0.01, max_steps=14, batch_size=6)
-        outcome = train(pair, InFull(examples, targets), training, seed=1)
+        outcome = train(pair, InFull(examples, targets), training, seed=1, in_shards=in_shards)
     return asdict(outcome), {name: p.detach().clone() for name, p in pair.named_parameters() if p.requires_grad}
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "as by default": {"objective": "all_positions"},
+    "prompt and response": {"objective": "last"},
+    "a prompt for each user": {"objective": "all_positions", "shared_prompt": False},
+    "states computed anew": {"objective": "all_positions", "gradient_checkpointing": True},
+    "in bfloat16": {"objective": "all_positions"},
+}
+
+
+def tuned(directory: Path, case: str, state: str, *, in_shards: bool = False, fails_at: int = 0) -> dict[str, Any]:
+    """A recommender with LoRA: its weights, its curve, and what was here of frozen layers at each validation."""
+    recommender, held = recommender_on(directory / "backbone", layers=4, **CASES[case]), list[int]()
+    precision = "bfloat16" if case == "in bfloat16" else "float32"
+    if precision == "bfloat16":
+        recommender.decoder.hold_in_bfloat16()
+    rng = np.random.default_rng(5)
+    rows = [rng.integers(1, N_ITEMS + 1, length).tolist() for length in rng.integers(2, 10, 63)]
+    examples = NextItemExamples(Sequences.from_lists(rows), recommender.settings)
+    batch, left = examples.batch, [fails_at]
+
+    def counted(rows: np.ndarray) -> dict[str, Tensor]:
+        left[0] -= 1
+        if left[0] == 0:
+            raise InterruptedError
+        return batch(rows)
+
+    def judge(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, LLMRecommender)
+        layers = [weights for name, weights in model.decoder.named_parameters() if not weights.requires_grad]
+        held.append(sum((w.to_local() if isinstance(w, DTensor) else w).numel() for w in layers))
+        return {"ndcg_at_10": float(model.score(HISTORIES)[:, 1:].softmax(1)[:, 0].mean())}
+
+    given = {"learning_rate": 0.01, "max_steps": 14, "batch_size": 6, "evaluate_every": 4, "evaluate_in": "steps"}
+    training = TrainingConfig(**given, averaging=0.9, precision=precision)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examples, "batch", counted)
+        outcome = train(
+            recommender,
+            examples,
+            training,
+            validate=judge,
+            seed=1,
+            state=directory / "tuned" / state,
+            in_shards=in_shards,
+        )
+    curve = [{name: value for name, value in point.items() if name != "seconds"} for point in outcome.curve]
+    return {"weights": dict(recommender.named_parameters()), "curve": curve, "held": held}
+
+
+def in_shards(directory: Path, case: str) -> dict[str, Any]:
+    """What comes of a case in shards, beside the same in whole: both in two processes."""
+    whole = tuned(directory, case, f"{case}, whole")
+    if case == "as by default":  # killed once
+        with pytest.raises(InterruptedError):
+            tuned(directory, case, f"{case}, shards", in_shards=True, fails_at=13)
+    shards = tuned(directory, case, f"{case}, shards", in_shards=True)
+    return {
+        "same curve": shards["curve"] == whole["curve"],
+        "same names": list(shards["weights"]) == list(whole["weights"]),
+        "other weights": [name for name, w in whole["weights"].items() if not torch.equal(w, shards["weights"][name])],
+        "of whole": [whole["held"], shards["held"]],
+    }
 
 
 def main(directory: Path) -> None:
@@ -163,6 +228,10 @@ def main(directory: Path) -> None:
         outcome, weights = distilled(directory / "distilled", way)
         (directory / f"{way}{rank}.json").write_text(json.dumps(outcome), encoding="utf-8")
         save_file(weights, directory / f"{way}{rank}.safetensors")
+    found = {case: in_shards(directory / "distilled", case) for case in CASES}
+    _, together = distilled(directory / "distilled", "online", in_shards=True)
+    save_file(together, directory / f"online, shards{rank}.safetensors")
+    (directory / f"shards{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
     with pytest.raises(ValueError, match=r"batch_size counts the rows of all processes.*make it a multiple of 2"):
         trained(directory / "odd", batch_size=7)
@@ -235,8 +304,33 @@ def test_each_process_drops_other_units(launched: Path) -> None:
 def test_of_every_state_only_the_end_is_left(launched: Path) -> None:
     left = {(path.parent.name, path.name.split("-")[0]) for path in launched.glob("*/*") if path.is_dir()}
     ended = {(name, "ended") for name in ("state", "dropout", "whole")}
-    assert left - {("distilled", "backbone"), ("distilled", "states")} == ended | {("apart0", "step")}
+    given = {("distilled", name) for name in ("backbone", "states", "tuned")}
+    assert left - given == ended | {("apart0", "step")}
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("case", CASES)
+def test_frozen_weights_in_shards_change_nothing(launched: Path, case: str, rank: int) -> None:
+    """To the last bit; and each process holds half of them."""
+    found = json.loads((launched / f"shards{rank}.json").read_text(encoding="utf-8"))[case]
+    whole, shards = found.pop("of whole")
+    assert found == {"same curve": True, "same names": True, "other weights": []}
+    assert len(whole) == (4 if rank == 0 else 0), "the main process alone validates what is whole"
+    before_the_kill = case == "as by default"
+    assert len(shards) == 4 or (before_the_kill and 1 <= len(shards) < 4), "all validate what is in shards"
+    frozen = 4 * (4 * 16 * 16 + 3 * 16 * 24 + 2 * 16)
+    assert set(whole) <= {frozen}
+    assert set(shards) == {frozen // 2}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_teacher_and_student_in_shards_learn_together_as_whole_ones(launched: Path, rank: int) -> None:
+    """To rounding: gradients that meet at a state between two layers are summed in another order."""
+    whole, shards = (load_file(launched / f"{way}{rank}.safetensors") for way in ("online", "online, shards"))
+    assert whole.keys() == shards.keys()
+    for name, weights in whole.items():
+        torch.testing.assert_close(shards[name], weights, rtol=0, atol=100 * TOLERANCE, msg=name)
