@@ -29,8 +29,11 @@ class _Savable(nn.Module, ABC):
     n_items: int
 
     def for_inference(self) -> Self:
-        """Itself, changed into whatever computes the same function fastest; it will not be trained any more."""
-        return self
+        """Itself, in evaluation mode and changed into whatever is fastest; it will not be trained any more.
+
+        The mode saves each small pass the way through all parts and back (`inference`).
+        """
+        return self.eval()
 
     @abstractmethod
     def to_config(self) -> dict[str, Any]:

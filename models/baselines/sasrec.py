@@ -168,7 +168,7 @@ class SASRec(EmbeddingRecommender):
         """With one plain table in place of ids, texts and projection."""
         self.items = self.items.folded()
         self.architecture = replace(self.architecture, items="ids")
-        return self
+        return super().for_inference()
 
     def to_config(self) -> dict[str, Any]:
         """`n_items`, the width of the texts that are held or None, and the fields of `SASRecConfig`."""

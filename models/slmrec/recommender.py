@@ -487,10 +487,10 @@ class LLMRecommender(EmbeddingRecommender):
         if isinstance(self.settings.tuned, LoraSettings):
             everything = range(1, self.settings.layers + 1)
             folded = LayerStack(plain_decoder(self.decoder, self.architecture, everything))
-            self.decoder = folded.requires_grad_(False).train(self.training)
+            self.decoder = folded.requires_grad_(False)
             self.settings = replace(self.settings, tuned=None, quantization="none")
         self.decoder.fuse()
-        return self
+        return super().for_inference()
 
     def to_config(self) -> dict[str, Any]:
         """The choices, the decoder's architecture and the sizes of what comes from elsewhere."""

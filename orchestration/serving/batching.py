@@ -1,6 +1,8 @@
 """Requests of one moment share a forward pass: while one pass runs, those that arrive wait for the next.
 
-Nobody waits where nothing runs: the first request of an idle server is a pass of its own, at once.
+Nobody waits where nothing runs: the first request of an idle server is a pass of its own, at once. Where that is short,
+it runs in the event loop's thread, for to hand it to another and back takes a good part of it; else all that is asked
+meanwhile, `/health` too, would wait for it.
 """
 
 import asyncio
@@ -13,6 +15,8 @@ from orchestration.serving.model import Answer, ServedModel
 
 LARGEST = 64
 """Requests in one pass (ours): as many as the language model's recommender takes at once."""
+SHORT_SECONDS = 0.02
+"""So long the event loop may stand still for a pass (ours)."""
 
 
 class Answered(NamedTuple):
@@ -61,7 +65,11 @@ class Batcher:
         assert model is not None, "requests are let in only where there is a model"
         histories, wanted = [one.history for one in batch], [one.k for one in batch]
         try:
-            answers = await asyncio.get_running_loop().run_in_executor(self._thread, model.answer, histories, wanted)
+            if len(batch) == 1 and model.seconds_alone <= SHORT_SECONDS:
+                answers = model.answer(histories, wanted)
+            else:
+                loop = asyncio.get_running_loop()
+                answers = await loop.run_in_executor(self._thread, model.answer, histories, wanted)
         except Exception as error:  # noqa: BLE001  # told to the one who asked
             if len(batch) > 1:
                 return False

@@ -1,8 +1,9 @@
 """The request log: what was asked and answered, a JSON line each, without any raw id.
 
 Item ids are hashed with a key that stays on this machine: equal items can be counted, and nobody without the key can
-find out which they are by hashing a catalogue. Lines are written by a thread of its own. Where that can't keep up, or
-the disk is full, lines are lost and counted, and answers go out all the same.
+find out which they are by hashing a catalogue. Lines are written by a thread of its own, some at a time, so that it
+keeps few answers from the interpreter; a server that is killed loses those of its last moment. Where the thread can't
+keep up, or the disk is full, lines are lost and counted, and answers go out all the same.
 """
 
 import hashlib
@@ -27,6 +28,8 @@ FILE_BYTES, OLD_FILES = 64 << 20, 4
 LATEST = 50
 """So many items of a history are in its line, the latest."""
 MOST_WAITING = 10_000
+SECONDS_BETWEEN = 0.1
+"""How long lines are left to gather (ours)."""
 
 logger = logging.getLogger("slmrec.serving")
 
@@ -51,6 +54,7 @@ class RequestLog:
         self.path, self.lost = path, 0
         self._key, self._file_bytes, self._old_files = key, file_bytes, old_files
         self._queue: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="request log", daemon=True)
         self._thread.start()
 
@@ -63,11 +67,14 @@ class RequestLog:
 
     def close(self) -> None:
         """Write what is waiting, for at most ten seconds, and end the thread."""
+        self._ended.set()
         self._queue.put(None)
         self._thread.join(timeout=10)
 
     def _write_all(self) -> None:
         while (line := self._queue.get()) is not None:
+            if self._queue.empty():
+                self._ended.wait(SECONDS_BETWEEN)
             try:
                 self._append((json.dumps(self._told(line)) + "\n").encode())
             except OSError as error:

@@ -133,7 +133,9 @@ def test_saved_and_loaded_the_ranking_is_the_same(name: str, recommender: Recomm
     loaded = load_recommender(tmp_path)
     assert isinstance(loaded, Recommender)
     assert torch.equal(loaded.score(HISTORIES), recommender.score(HISTORIES))
-    assert torch.equal(loaded.for_inference().score(HISTORIES).argsort(), recommender.score(HISTORIES).argsort())
+    ready = loaded.train().for_inference()
+    assert not any(part.training for part in ready.modules())
+    assert torch.equal(ready.score(HISTORIES).argsort(), recommender.score(HISTORIES).argsort())
 
 
 @every

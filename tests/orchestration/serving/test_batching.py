@@ -1,6 +1,8 @@
 """Requests of one moment share a pass, and each gets its own answer."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -69,6 +71,33 @@ def test_an_idle_server_waits_for_nobody(champion: Champion, passes: list[int]) 
 
     with_batcher(champion, one_after_another)
     assert passes == [1, 1, 1]
+
+
+def test_a_loaded_version_knows_how_long_one_pass_takes(model: ServedModel) -> None:
+    start = time.perf_counter()
+    model.answer([[f"B{item:03}" for item in range(17)]], [10])
+    assert 0 < model.seconds_alone < 1000 * (time.perf_counter() - start)
+
+
+@pytest.mark.parametrize(("seconds", "together", "here"), [(0.001, 1, True), (1.0, 1, False), (0.001, 2, False)])
+def test_only_one_short_pass_runs_in_the_event_loop(
+    champion: Champion, model: ServedModel, monkeypatch: pytest.MonkeyPatch, seconds: float, together: int, here: bool
+) -> None:
+    """Whatever takes longer leaves the event loop to other requests."""
+    answer, ran_here = model.answer, list[bool]()
+
+    def watched(histories: list[list[str]], wanted: list[int]) -> list[Answer]:
+        ran_here.append(threading.current_thread() is threading.main_thread())
+        return answer(histories, wanted)
+
+    monkeypatch.setattr(model, "answer", watched)
+    monkeypatch.setattr(model, "seconds_alone", seconds)
+
+    async def ask(batcher: Batcher) -> list[Answered]:
+        return await asyncio.gather(*(batcher.ask(["B001"], 1) for _ in range(together)))
+
+    assert len(with_batcher(champion, ask)) == together
+    assert ran_here == [here]
 
 
 def test_one_that_cannot_be_answered_spoils_no_other(
