@@ -42,9 +42,11 @@ def frozen_in_shards(model: nn.Module, processes: Processes) -> Iterator[None]:
     parts = {name: one for name, one in model.named_parameters() if isinstance(one, DTensor)}
     leave_alone = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # noqa: SLF001 (the only way)
     leave_alone(model, list(parts))
-    if processes.main:
+    if processes.main and parts:
         total, own = (sum(one.numel() for one in of) for of in (parts.values(), [p.to_local() for p in parts.values()]))
         logger.info("of %s frozen weights this process, one of %d, holds %s", f"{total:,}", processes.count, f"{own:,}")
+    elif processes.main:
+        logger.info("no block's weights are frozen: each of %d processes holds the whole model", processes.count)
     yield  # after an error the other processes don't come to gather, and the model is lost
     for blocks, index, block in whole:
         sharded, blocks[index] = dict(blocks[index].named_parameters()), block
