@@ -87,11 +87,11 @@ from assets.workspace.recipe import Recipe
 
 follow = Recipe.follow
 
-def watched(recipe, *given):
+def watched(recipe, *given, **ways):
     if recipe.name in sys.argv[1:]:
         raise ValueError("planted")
     print("trained:", recipe.name, flush=True)
-    return follow(recipe, *given)
+    return follow(recipe, *given, **ways)
 
 Recipe.follow = watched
 """

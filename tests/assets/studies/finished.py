@@ -139,9 +139,9 @@ def be_killed(profile: str) -> None:
     """
     follow = Recipe.follow
 
-    def deadly(recipe: Recipe, directory: Path, callbacks: list[TrainerCallback], state: Path) -> Any:
+    def deadly(recipe: Recipe, directory: Path, callbacks: list[TrainerCallback], state: Path, **ways: Any) -> Any:
         last = [_Killer()] if recipe.name == KILLED else []
-        return follow(recipe, directory, [*callbacks, *last], state)
+        return follow(recipe, directory, [*callbacks, *last], state, **ways)
 
     Recipe.follow = deadly  # type: ignore[method-assign]
     run_job("studies", DOMAIN, profile)

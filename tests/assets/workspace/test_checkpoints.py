@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("empty_home")
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on nothing may be made."""
 
-    def follow(*_: object) -> None:
+    def follow(*_: object, **__: object) -> None:
         pytest.fail("it was made again")
 
     monkeypatch.setattr(Recipe, "follow", follow)

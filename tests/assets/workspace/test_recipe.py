@@ -85,9 +85,9 @@ def test_what_is_made_is_made_alone_and_what_lies_there_waits_for_nobody(
             yield
             held.append("released")
 
-    def follow(recipe: Recipe, *given: Any) -> Fitted:
+    def follow(recipe: Recipe, *given: Any, **ways: Any) -> Fitted:
         during.append(list(held))
-        return followed(recipe, *given)
+        return followed(recipe, *given, **ways)
 
     followed = Recipe.follow
     monkeypatch.setattr(home, "training_lock", watched)
