@@ -57,7 +57,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## the whole chain on synthetic data, 5 to 10 minutes on two cores
+demo: $(READY)  ## the whole chain on synthetic data, about 10 minutes on two cores
 	@$(BIN)/python -m orchestration run --domain sample --profile sample
 
 run: $(READY)  ## the whole chain: DOMAIN=… PROFILE=… [AS_OF=day] [DOMAINS=own.yaml]
