@@ -712,8 +712,8 @@ EDITS = (
     Edit(
         "one process trains where several are wanted",
         "assets/registry/processes.py",
-        "return processes() > 1 and",
-        "return processes() > 9 and",
+        "    return processes() > 1\n",
+        "    return processes() > 9\n",
         "tests/assets/registry/test_processes.py",
     ),
     Edit(
