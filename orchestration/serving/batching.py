@@ -1,8 +1,8 @@
 """Requests of one moment share a forward pass: while one pass runs, those that arrive wait for the next.
 
-Nobody waits where nothing runs: the first request of an idle server is a pass of its own, at once. Where that is short,
-it runs in the event loop's thread, for to hand it to another and back takes a good part of it; else all that is asked
-meanwhile, `/health` too, would wait for it.
+Nobody waits where nothing runs: the first request of an idle server is a pass of its own, at once. A short one runs in
+the event loop's own thread, which saves the way to another thread and back. A long one runs in another thread, so that
+the event loop can go on to answer, `/health` for one.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from orchestration.serving.model import Answer, ServedModel
 LARGEST = 64
 """Requests in one pass (ours): as many as the language model's recommender takes at once."""
 SHORT_SECONDS = 0.02
-"""So long the event loop may stand still for a pass (ours)."""
+"""A pass that takes no longer is short: the event loop may stand still for it (ours)."""
 
 
 class Answered(NamedTuple):
@@ -56,6 +56,7 @@ class Batcher:
                 if not await self._answer(batch):  # one that can't be answered doesn't spoil the others' answers
                     for waiting in batch:
                         await self._answer([waiting])
+                        await asyncio.sleep(0)  # between short passes the event loop has its turn
         finally:
             self._thread.shutdown(wait=False)
 

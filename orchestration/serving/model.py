@@ -68,7 +68,8 @@ class ServedModel:
         version: RegisteredVersion,
         data_version: str = "",
     ) -> None:
-        self.version, self.data_version, self.seconds_alone = version, data_version, math.inf
+        self.version, self.data_version = version, data_version
+        self.seconds_alone = math.inf
         self._recommender = _by_columns(recommender)
         self._raw_ids = ["", *item_ids]
         self._numbers = {raw: number for number, raw in enumerate(item_ids, start=1)}

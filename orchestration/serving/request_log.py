@@ -1,9 +1,9 @@
 """The request log: what was asked and answered, a JSON line each, without any raw id.
 
 Item ids are hashed with a key that stays on this machine: equal items can be counted, and nobody without the key can
-find out which they are by hashing a catalogue. Lines are written by a thread of its own, some at a time, so that it
-keeps few answers from the interpreter; a server that is killed loses those of its last moment. Where the thread can't
-keep up, or the disk is full, lines are lost and counted, and answers go out all the same.
+find out which they are by hashing a catalogue. Lines are written by a thread of its own, those of a tenth of a second
+together, for while it writes no answer can be worked on. A server that is killed loses those that wait. Where the
+thread can't keep up, or the disk is full, lines are lost and counted, and answers go out all the same.
 """
 
 import hashlib

@@ -180,13 +180,16 @@ def tuned(directory: Path, case: str, state: str, *, in_shards: bool = False, fa
     return {"weights": dict(recommender.named_parameters()), "curve": curve, "held": held}
 
 
-def in_shards(directory: Path, case: str) -> dict[str, Any]:
-    """What comes of a case in shards, beside the same in whole: both in two processes."""
+def whole_and_in_shards(directory: Path, case: str) -> dict[str, Any]:
+    """What a case comes to in shards, compared with the same in whole: both in two processes."""
     whole = tuned(directory, case, f"{case}, whole")
     if case == "as by default":  # killed once
         with pytest.raises(InterruptedError):
             tuned(directory, case, f"{case}, shards", in_shards=True, fails_at=13)
     shards = tuned(directory, case, f"{case}, shards", in_shards=True)
+    ended = tuned(directory, case, f"{case}, shards", in_shards=True)  # its state is there: nothing is trained again
+    assert ended["held"] == []
+    assert all(torch.equal(ended["weights"][name], w) for name, w in shards["weights"].items())
     return {
         "same curve": shards["curve"] == whole["curve"],
         "same names": list(shards["weights"]) == list(whole["weights"]),
@@ -228,7 +231,7 @@ def main(directory: Path) -> None:
         outcome, weights = distilled(directory / "distilled", way)
         (directory / f"{way}{rank}.json").write_text(json.dumps(outcome), encoding="utf-8")
         save_file(weights, directory / f"{way}{rank}.safetensors")
-    found = {case: in_shards(directory / "distilled", case) for case in CASES}
+    found = {case: whole_and_in_shards(directory / "distilled", case) for case in CASES}
     _, together = distilled(directory / "distilled", "online", in_shards=True)
     save_file(together, directory / f"online, shards{rank}.safetensors")
     (directory / f"shards{rank}.json").write_text(json.dumps(found), encoding="utf-8")
@@ -308,10 +311,6 @@ def test_of_every_state_only_the_end_is_left(launched: Path) -> None:
     assert left - given == ended | {("apart0", "step")}
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("case", CASES)
 def test_frozen_weights_in_shards_change_nothing(launched: Path, case: str, rank: int) -> None:
@@ -334,3 +333,7 @@ def test_teacher_and_student_in_shards_learn_together_as_whole_ones(launched: Pa
     assert whole.keys() == shards.keys()
     for name, weights in whole.items():
         torch.testing.assert_close(shards[name], weights, rtol=0, atol=100 * TOLERANCE, msg=name)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
