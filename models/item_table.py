@@ -25,6 +25,8 @@ class ItemTable(nn.Module):
         holds: what an item's vector is made of.
         texts_VT: float32 [V + 1, T], row 0 zero, of mean squared length 1 (`item_texts.standardise`); exactly where
             `holds` has text. They stay as they are: W is learned.
+        id_dropout: where `holds` is both, the share of items that have their text alone, drawn anew at each call in
+            training (after DropoutNet, Volkovs et al., NIPS 2017): texts learn to stand in where an id is new or rare.
 
     Raises:
         ValueError: if texts are missing, not wanted, or not of V + 1 rows.
@@ -32,8 +34,17 @@ class ItemTable(nn.Module):
 
     texts: Tensor | None
 
-    def __init__(self, n_items: int, d: int, holds: Holds = "ids", texts_VT: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        n_items: int,
+        d: int,
+        holds: Holds = "ids",
+        texts_VT: Tensor | None = None,
+        *,
+        id_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.id_dropout = id_dropout
         if (texts_VT is None) != (holds == "ids"):
             raise ValueError(f"A table that holds {holds} {'needs' if texts_VT is None else 'takes no'} texts.")
         if texts_VT is not None and len(texts_VT) != n_items + 1:
@@ -64,12 +75,17 @@ class ItemTable(nn.Module):
             self.ids.weight.register_hook(lambda gradient_VD: gradient_VD.index_fill(0, items_N, 0))
 
     def forward(self) -> Tensor:
-        """[V + 1, D]: computed once a step, for the items read and the items scored."""
+        """[V + 1, D]: computed once a step, for the items read and the items scored alike."""
         if self.projection is None:
             assert self.ids is not None
             return self.ids.weight
         of_texts_VD: Tensor = self.projection(self.texts)
-        return of_texts_VD if self.ids is None else of_texts_VD + self.ids.weight
+        if self.ids is None:
+            return of_texts_VD
+        if self.training and self.id_dropout:
+            kept_V1 = torch.rand(len(of_texts_VD), 1, device=of_texts_VD.device) >= self.id_dropout
+            return of_texts_VD + self.ids.weight * kept_V1
+        return of_texts_VD + self.ids.weight
 
     @torch.no_grad()
     def folded(self) -> ItemTable:

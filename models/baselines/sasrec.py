@@ -54,6 +54,7 @@ class SASRecConfig:
         dropout: on embeddings, attention weights and within the feed-forward.
         max_length: the most recent items that are read; older ones are cut off. Shorter histories are padded to it.
         items: what an item's vector is made of.
+        id_dropout: the share of items that have their text alone in a step of training; see `ItemTable`.
         loss_precision: of the catalogue's logits in training; see `catalogue_cross_entropy`.
         sampled_softmax: above which catalogue size training's cross-entropy is estimated from drawn items, and how
             many are drawn a step (`losses/sampled.py`); None: never.
@@ -68,15 +69,21 @@ class SASRecConfig:
     dropout: float = 0.6
     max_length: int = 50
     items: Holds = "ids"
+    id_dropout: float = 0.0
     loss_precision: Literal["float32", "bfloat16"] = "float32"
     sampled_softmax: SampledSoftmax | None = None
 
     def __post_init__(self) -> None:
         check_range(self, "d layers heads max_length", least=1)
-        check_range(self, "dropout", least=0, below=1)
+        check_range(self, "dropout id_dropout", least=0, below=1)
         check_choices(self)
         if self.d % self.heads:
             raise ValueError(f"SASRec's d = {self.d} must be a multiple of heads = {self.heads}.")
+        if self.id_dropout and self.items != "ids_and_text":
+            raise ValueError(
+                f"id_dropout leaves an item its text in place of its id, but items is {self.items}: make it "
+                "ids_and_text, or id_dropout 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class SASRec(EmbeddingRecommender):
         super().__init__()
         self.n_items = n_items
         self.architecture = config
-        self.items = ItemTable(n_items, config.d, config.items, texts_VT)
+        self.items = ItemTable(n_items, config.d, config.items, texts_VT, id_dropout=config.id_dropout)
         self.positions = nn.Embedding(config.max_length, config.d)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
@@ -167,7 +174,7 @@ class SASRec(EmbeddingRecommender):
     def for_inference(self) -> Self:
         """With one plain table in place of ids, texts and projection."""
         self.items = self.items.folded()
-        self.architecture = replace(self.architecture, items="ids")
+        self.architecture = replace(self.architecture, items="ids", id_dropout=0.0)
         return super().for_inference()
 
     def to_config(self) -> dict[str, Any]:

@@ -59,6 +59,22 @@ def test_folded_it_is_one_table_of_the_same_vectors() -> None:
     assert table()[1:].all(), "it is a copy"
 
 
+def test_id_dropout_leaves_a_share_of_the_items_their_text_alone_and_in_training_only() -> None:
+    table = ItemTable(2000, 4, "ids_and_text", random_texts(2000, width=3), id_dropout=0.3)
+    assert table.ids is not None
+    assert table.projection is not None
+    assert table.texts is not None
+    of_texts = table.projection(table.texts)[1:]
+    whole = of_texts + table.ids.weight[1:]
+    first, second = (table()[1:] for _ in range(2))
+    for drawn in (first, second):
+        alone, kept = (drawn == of_texts).all(1), (drawn == whole).all(1)
+        assert (alone ^ kept).all(), "an item has its whole vector or its text's"
+        assert alone.float().mean().item() == pytest.approx(0.3, abs=0.05)
+    assert not torch.equal(first, second)
+    assert torch.equal(table.eval()()[1:], whole)
+
+
 def test_what_is_left_to_its_text_stays_so_in_training() -> None:
     table = ItemTable(6, 4, "ids_and_text", TEXTS)
     table.leave_to_text(torch.tensor([2, 5]))

@@ -260,6 +260,8 @@ def test_config_round_trip(model: SASRec, sampled: SampledSoftmax | None) -> Non
         ({"d": 0}, "d must be at least 1"),
         ({"heads": 3}, "multiple of heads"),
         ({"dropout": 1.0}, "dropout"),
+        ({"items": "ids_and_text", "id_dropout": 1.0}, "id_dropout"),
+        ({"items": "text", "id_dropout": 0.3}, "make it ids_and_text, or id_dropout 0"),
         ({"max_length": 0}, "max_length"),
         ({"loss_precision": "int8"}, "loss_precision"),
     ],

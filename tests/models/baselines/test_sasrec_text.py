@@ -82,6 +82,14 @@ def test_items_that_nobody_bought_have_their_texts_vector(tmp_path: Path, ring: 
     assert (of_its_own_D.max() > 0.1) == (holds == "ids_and_text"), "a bought item has more than its text"
 
 
+def test_id_dropout_changes_what_is_read_and_scored_in_training_and_is_gone_afterwards() -> None:
+    torch.manual_seed(0)
+    model = SASRec(9, replace(SMALL, items="ids_and_text", id_dropout=0.5), random_texts(9)).train()
+    batch = SASRecExamples(Sequences.from_lists([[1, 2, 3], [4, 5, 6]]), 6).batch(np.arange(2))
+    assert len({model(**batch)["ce"].item() for _ in range(5)}) > 1
+    assert model.for_inference().to_config() == SASRec(9, SMALL).to_config()
+
+
 def test_text_alone_learns_the_ring(tmp_path: Path, ring: Sequences) -> None:
     model = fit(tmp_path, ring, random_texts(12, width=12), "text").recommender
     assert isinstance(model, SASRec)
