@@ -13,9 +13,9 @@ from assets.registry import promotion_log
 from assets.registry.packing import CATALOGUE
 from assets.registry.patience import patiently
 from assets.registry.store import connect, model_name
-from assets.registry.versions import CHAMPION, MODEL_TAG, aliased
+from assets.registry.versions import CATALOGUE_TAG, CHAMPION, MODEL_TAG, aliased
 from assets.workspace import home
-from assets.workspace.checkpoints import Checkpoint, RegisteredVersion, read_provenance
+from assets.workspace.checkpoints import Checkpoint, RegisteredVersion, damaged_files, read_provenance
 from assets.workspace.evaluations import Evaluation, evaluate
 from assets.workspace.recommended import Source
 
@@ -38,7 +38,7 @@ def champion_of(domain: str) -> RegisteredVersion | None:
     Raises:
         ValueError: if the log knows neither.
     """
-    entries = promotion_log.read(domain)  # before the aliases: a promotion moves those first
+    entries = promotion_log.written(domain)  # before the aliases: a promotion moves those first
     found = champions_of(domain)
     if len(found) > 1 and entries:
         found = [version for version in found if version != entries[-1].after]
@@ -132,10 +132,34 @@ def load_served(checkpoint: Path) -> "AnyRecommender":
 
 
 def download(version: RegisteredVersion) -> Path:
-    """The served model's directory on this machine; in `artifacts/` its catalogue and its checkpoint's directory."""
+    """The served model's directory on this machine; in `artifacts/` its catalogue and its checkpoint's directory.
+
+    Raises:
+        ValueError: if a file of the checkpoint, or the catalogue, is not the one that was registered. The catalogue of
+            a version that was registered before its digest was kept isn't compared.
+    """
     import mlflow.artifacts
 
     client = connect(home.mlflow_uri())
-    source = client.get_logged_model(client.get_model_version(version.name, version.version).tags[MODEL_TAG])
+    tags = client.get_model_version(version.name, version.version).tags
+    source = client.get_logged_model(tags[MODEL_TAG])
     location = source.artifact_location
-    return Path(patiently(home.mlflow_uri(), lambda: mlflow.artifacts.download_artifacts(location)))
+    directory = Path(patiently(home.mlflow_uri(), lambda: mlflow.artifacts.download_artifacts(location)))
+    if problem := _damage(directory / "artifacts", source.tags.get(CATALOGUE_TAG)):
+        domain = tags.get("slmrec.domain", "…")
+        raise ValueError(
+            f"Version {version.version} of {version.name} is damaged: {problem}. If it is the champion, go back to the "
+            f"one before: make rollback DOMAIN={domain} REASON=… Or put back its files from a backup of {location}."
+        )
+    return directory
+
+
+def _damage(artifacts: Path, catalogue_digest: str | None) -> str:
+    """What is wrong with a version's files; empty where nothing is."""
+    (checkpoint,) = (path for path in artifacts.iterdir() if path.is_dir())
+    try:
+        damaged = damaged_files(checkpoint, read_provenance(checkpoint).files)
+    except ValueError as error:
+        return str(error)
+    damaged += damaged_files(artifacts, {CATALOGUE: catalogue_digest} if catalogue_digest else {})
+    return f"{', '.join(damaged)} is not the file that was registered" if damaged else ""

@@ -1,5 +1,8 @@
 """The log of champions: `$SLMREC_HOME/promotions/<domain>.jsonl`, an entry a line, to which lines are only ever added.
 
+Beside it lies `.<domain>.pending.json` while the champion is moved: the entry of that move, written before the alias
+moves and removed when the log has it. So whoever is killed in between loses neither who nor why.
+
 Belongs here: entries, reading, adding, the lock. Not here: what moves the champion (`promotions.py`).
 """
 
@@ -7,13 +10,16 @@ import datetime as dt
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from assets.registry.versions import CHAMPION, aliased
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
+from models.files import write_file
 
 SECONDS_TO_WAIT = 60.0
 """For another command that is writing the log (ours)."""
@@ -86,7 +92,43 @@ def locked(domain: str) -> Iterator[None]:
 
 
 def read(domain: str) -> list[Entry]:
-    """Every whole line. One without an end was being written when its process was killed: `append` takes it away."""
+    """The log, oldest entry first, and the pending entry where the alias has moved as that says."""
+    waiting = pending(domain)  # before the lines: it is removed after its line is written
+    entries = written(domain)
+    return [*entries, waiting] if waiting and waiting not in entries and has_happened(waiting) else entries
+
+
+def has_happened(entry: Entry) -> bool:
+    """Whether its new champion has the alias."""
+    return entry.after is not None and aliased(entry.after.name, CHAMPION) == entry.after
+
+
+def pending(domain: str) -> Entry | None:
+    """The entry of a move that is under way, or whose process was killed; None where there is none."""
+    path = _pending_path(domain)
+    try:
+        return Entry.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise ValueError(f"{path} is no entry of the log of promotions: move the file away.") from error
+
+
+def announce(domain: str, entry: Entry) -> None:
+    """Make the entry pending; ValueError if it can't be written, on a full disk too."""
+    write_file(_pending_path(domain), entry.model_dump_json().encode())
+
+
+def forget_pending(domain: str) -> None:
+    """Let no entry be pending any more."""
+    _pending_path(domain).unlink(missing_ok=True)
+
+
+def written(domain: str) -> list[Entry]:
+    """Every whole line of the log.
+
+    One without an end was being written when its process was killed: `append` takes it away.
+    """
     path = home.promotions_log(domain)
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     entries = []
@@ -122,3 +164,8 @@ def append(domain: str, entry: Entry) -> None:
         os.fsync(folder)  # so that a new file's name is there too
     finally:
         os.close(folder)
+
+
+def _pending_path(domain: str) -> Path:
+    path = home.promotions_log(domain)
+    return path.with_name(f".{path.stem}.pending.json")

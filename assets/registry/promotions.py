@@ -3,8 +3,9 @@
 Belongs here: moves of the alias `champion`. Not here: their log (`promotion_log.py`), which version may be promoted
 (`gate.py`), the commands.
 
-The alias moves first and its entry is written next, so what stands in the log has happened. A process that is killed
-between the two leaves an alias that the log doesn't know; the next `notice` enters it as changed by hand.
+The entry is written down as pending, the alias moves, and the log gets the entry: what stands in the log has happened,
+and a full disk stops before the alias moves. What a killed process leaves pending is finished by the next look if the
+alias has moved, and dropped if it hasn't.
 """
 
 import datetime as dt
@@ -13,6 +14,7 @@ from assets.registry import promotion_log
 from assets.registry.champion import champion_of, champions_of
 from assets.registry.promotion_log import Action, Entry, locked, predecessor
 from assets.registry.versions import CHALLENGER, CHAMPION, aliased, remove_alias, set_alias, tags_of
+from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
 
 GATE_TAG, REASONS_TAG, RIVAL_TAG = "slmrec.gate", "slmrec.gate.reasons", "slmrec.gate.rival"
@@ -115,6 +117,11 @@ def rival_tag(rival: RegisteredVersion | None) -> str:
 
 
 def _notice(domain: str) -> list[Entry]:
+    if pending := promotion_log.pending(domain):
+        if promotion_log.has_happened(pending):
+            _finish(domain, pending)
+        else:
+            promotion_log.forget_pending(domain)
     entries, champion = promotion_log.read(domain), champion_of(domain)
     for other in champions_of(domain):
         if other != champion:
@@ -146,9 +153,6 @@ def _move(
     why: str,
     forced: bool = False,
 ) -> Entry:
-    set_alias(version, CHAMPION)
-    if champion and champion.name != version.name:
-        remove_alias(champion, CHAMPION)
     entry = Entry(
         at=dt.datetime.now(dt.UTC),
         action=action,
@@ -159,8 +163,27 @@ def _move(
         forced=forced,
         **_verdict(tags),
     )
-    promotion_log.append(domain, entry)
+    promotion_log.announce(domain, entry)
+    set_alias(version, CHAMPION)
+    _finish(domain, entry)
     return entry
+
+
+def _finish(domain: str, entry: Entry) -> None:
+    """What follows when the alias has moved: another model's version loses it, and the log gets the entry, once."""
+    assert entry.after
+    if entry.before and entry.before.name != entry.after.name:
+        remove_alias(entry.before, CHAMPION)
+    if entry not in promotion_log.written(domain):
+        try:
+            promotion_log.append(domain, entry)
+        except OSError as error:
+            raise ValueError(
+                f"Version {entry.after.version} of {entry.after.name} is the champion of {domain} now, but the log "
+                f"{home.promotions_log(domain)} can't be written ({error.strerror or error}). Mend that: the next "
+                f"make history DOMAIN={domain} adds the entry, nothing of it is lost."
+            ) from error
+    promotion_log.forget_pending(domain)
 
 
 def _verdict(tags: dict[str, str]) -> dict[str, str | None]:

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assets.registry import promotion_log
-from assets.registry.store import connect, model_prefix
+from assets.registry.store import artifacts_at, connect, model_prefix
 from assets.registry.versions import IDENTITY_TAG, MODEL_TAG
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
@@ -55,7 +55,7 @@ def stale_versions(domain: str, keep: int, days: float) -> list[StaleVersion]:
             if age < days or copied or version in kept or version.version in map(str, aliased):
                 continue
             if name.startswith(model_prefix(domain)) and one.source and _is_ours(one.source):
-                found.append(StaleVersion(version, _bytes(_artifacts(one.source)), age))
+                found.append(StaleVersion(version, _bytes(artifacts_at(one.source)), age))
     return sorted(found, key=lambda one: -one.days)
 
 
@@ -80,7 +80,7 @@ def _remove(version: RegisteredVersion) -> None:
     if IDENTITY_TAG in found.tags:
         client.delete_model_version_tag(version.name, version.version, IDENTITY_TAG)
     assert found.source
-    _artifacts(found.source).delete_artifacts()
+    artifacts_at(found.source).delete_artifacts()
     try:
         client.delete_logged_model(found.tags[MODEL_TAG])
     except MlflowException as error:
@@ -114,13 +114,6 @@ def _versions(domain: str) -> dict[str, list["ModelVersion"]]:
 def _is_ours(source: str) -> bool:
     """Whether files on a disk lie in this home: a copy of a home still names those of the first one."""
     return not source.startswith(("file:", "/")) or source.startswith(f"{home.mlflow_artifacts().as_uri()}/")
-
-
-def _artifacts(source: str) -> Any:
-    """The store that a version's files lie in, at their place."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(source, tracking_uri=home.mlflow_uri())
 
 
 def _bytes(artifacts: Any, folder: str | None = None) -> int:

@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -62,6 +62,13 @@ def mlflow_run_url(experiment_id: str, run_id: str, artifact: str = "") -> str:
     """Where a browser shows an MLflow run, or one of its artifacts."""
     place = f"/artifacts/{artifact}" if artifact else ""
     return f"{ui_url()}/#/experiments/{experiment_id}/runs/{run_id}{place}{MACHINE_LEARNING}"
+
+
+def artifacts_at(location: str) -> Any:
+    """The files of a model or a run, wherever they lie."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(location, tracking_uri=home.mlflow_uri())
 
 
 @functools.cache

@@ -11,11 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from assets.amazon.dataset import Dataset
-from assets.registry.packing import model_card, save_pyfunc
+from assets.registry.packing import CATALOGUE, model_card, save_pyfunc
 from assets.registry.runs import TrackedRun, flatten
-from assets.registry.store import connect, model_name
+from assets.registry.store import artifacts_at, connect, model_name
 from assets.workspace import home
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion
+from models.files import file_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,6 +25,8 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 """Aliases: the newest version of its model that passed the gate; the domain's one that a reviewer chose."""
 
 IDENTITY_TAG, MODEL_TAG = "slmrec.identity", "slmrec.model_id"
+CATALOGUE_TAG = "slmrec.catalogue_sha256"
+"""On a logged model: the digest of its catalogue, which no checkpoint vouches for."""
 
 
 def register(run: TrackedRun, checkpoint: Checkpoint, dataset: Dataset, *, label: str, note: str) -> RegisteredVersion:
@@ -115,6 +118,7 @@ def _new_version(
     from mlflow.models import Model
 
     source = checkpoint.verified()
+    _clear_unregistered(client, run.experiment_id, name, checkpoint.identity)
     tags = {
         "slmrec.domain": checkpoint.domain,
         "slmrec.recommender": checkpoint.name,
@@ -138,6 +142,7 @@ def _new_version(
             model_id=logged.model_id,
         )
         save_pyfunc(folder, source, dataset, card=card, model=described)
+        client.set_logged_model_tags(logged.model_id, {CATALOGUE_TAG: file_digest(folder / "artifacts" / CATALOGUE)})
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -153,6 +158,16 @@ def _new_version(
     link = json.dumps([{"name": name, "version": version}])
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     return RegisteredVersion(name=name, version=str(version))
+
+
+def _clear_unregistered(client: "MlflowClient", experiment: str, name: str, identity: str) -> None:
+    """Remove the checkpoint's logged models that no version has, with their files: a killed registration left them."""
+    for left in client.search_logged_models(
+        [experiment], filter_string=f"name = '{name}' AND tags.`{IDENTITY_TAG}` = '{identity}'"
+    ):
+        if not client.search_model_versions(f"name = '{name}' and tags.`{MODEL_TAG}` = '{left.model_id}'"):
+            artifacts_at(left.artifact_location).delete_artifacts()
+            client.delete_logged_model(left.model_id)
 
 
 def _ensure_registered_model(client: "MlflowClient", name: str, checkpoint: Checkpoint) -> None:

@@ -59,6 +59,12 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda home: change(home, "update model_versions set version = 2 where name = 'slmrec-tiny-student'"),
         "registered versions",
     ),
+    "a logged model too few": (
+        lambda home: change(
+            home, "update logged_models set lifecycle_stage = 'deleted' where name = 'slmrec-tiny-student'"
+        ),
+        "logged models [] instead of [('slmrec-tiny-student', 1)]",
+    ),
     "a signed lock": (sign_the_lock, "the domain's lock is still signed"),
 }
 

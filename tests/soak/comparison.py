@@ -82,10 +82,13 @@ def _results(expected: Path, found: Path, domain: str) -> Iterator[str]:
 
 
 def _tracking(expected: Path, found: Path, domain: str) -> Iterator[str]:
-    """No run left running, none twice for one materialisation, no version twice, every point of a curve once."""
+    """No run left running, none twice for one materialisation, no version, model or point of a curve twice."""
     versions = "select name, version from model_versions order by 1, 2"
     if (one := _rows(expected / "mlflow.db", versions)) != (other := _rows(found / "mlflow.db", versions)):
         yield f"{len(other)} registered versions instead of {len(one)}"
+    models = "select name, count(*) from logged_models where lifecycle_stage = 'active' group by name order by 1"
+    if (one := _rows(expected / "mlflow.db", models)) != (other := _rows(found / "mlflow.db", models)):
+        yield f"logged models {sorted(set(other) - set(one))} instead of {sorted(set(one) - set(other))}"
     if left := _rows(found / "mlflow.db", "select name from runs where status = 'RUNNING'"):
         yield f"MLflow runs are left running: {left}"
     twice = """select a.value, b.value, count(*) from tags a join tags b on a.run_uuid = b.run_uuid

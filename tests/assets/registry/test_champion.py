@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets.registry.champion import champion_of, download, judge_version
+from assets.registry.champion import champion_of, download, judge_version, load_source
 from assets.registry.versions import set_alias
 from assets.workspace.checkpoints import RegisteredVersion
 from models.baselines.popularity import PopularitySettings, fit_popularity
@@ -55,6 +55,21 @@ def test_what_is_downloaded_holds_the_catalogue_and_the_checkpoint(champion: Reg
     assert json.loads((artifacts / "catalogue.json").read_text())["items"] == OLD.item_ids
     (checkpoint,) = (path for path in artifacts.iterdir() if path.is_dir())
     assert (checkpoint / "config.json").is_file()
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "catalogue.json", "provenance.json"])
+def test_a_damaged_version_is_neither_judged_nor_recommended_from(tracked_home: Path, file: str) -> None:
+    domain = f"flipped_{file.partition('.')[0]}"
+    version = registered(trained("student", fit_popularity, PopularitySettings(), OLD, domain), OLD)
+    (path,) = (download(version) / "artifacts").rglob(file)
+    data = bytearray(path.read_bytes())
+    data[-9 if file != "provenance.json" else 0] ^= 1
+    path.write_bytes(data)
+    told = rf"Version 1 of {version.name} is damaged: .*{file} is .*make rollback DOMAIN={domain}"
+    with pytest.raises(ValueError, match=told):
+        load_source(version)
+    with pytest.raises(ValueError, match=told):
+        judge_version(version, "champion", OLD, domain_of(domain), RULES)
 
 
 def test_it_is_judged_by_its_own_code_and_raw_ids(champion: RegisteredVersion) -> None:

@@ -222,18 +222,89 @@ def test_a_promotion_notices_first_what_was_changed_by_hand(model: Model) -> Non
     assert model.log() == [("changed by hand", None, first), ("promoted", first, second)]
 
 
-def test_killed_between_alias_and_log_the_next_look_enters_it(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def kill(patch: pytest.MonkeyPatch, where: str) -> None:
+    """From now on, a process dies as it comes to that function."""
+    module = promotions if where in ("set_alias", "remove_alias") else promotion_log
+    patch.setattr(module, where, killed)
+
+
+def pending_path(model: Model) -> Path:
+    return home.promotions_log(model.domain).with_name(f".{model.domain}.pending.json")
+
+
+@pytest.mark.parametrize("where", ["append", "forget_pending"])
+def test_killed_after_the_alias_has_moved_who_and_why_are_in_the_log_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     first = model.version()
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(promotion_log, "append", killed)
+        kill(patch, where)
         with pytest.raises(KeyboardInterrupt):
             model.promote(first)
     assert model.champion() == first
-    assert model.log() == [("changed by hand", None, first)]
+    assert pending_path(model).exists()
+    before = promotion_log.read(model.domain)
+    assert [(one.action, one.by, one.why) for one in before] == [("promoted", "ada", "better on the slices")]
+    assert notice(model.domain) == notice(model.domain) == before
+    assert len(home.promotions_log(model.domain).read_bytes().splitlines()) == 1
+    assert not pending_path(model).exists()
+
+
+def test_killed_before_the_alias_has_moved_nothing_has_happened(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = model.version(), model.version(rival="1"), model.version(rival="1")
+    model.promote(first)
+    with monkeypatch.context() as patch:
+        kill(patch, "set_alias")
+        with pytest.raises(KeyboardInterrupt):
+            model.promote(second)
+    assert pending_path(model).exists()
+    assert len(promotion_log.read(model.domain)) == 1
+    assert model.log() == [("promoted", None, first)]
+    assert not pending_path(model).exists()
+    model.promote(third)
+    assert model.log() == [("promoted", None, first), ("promoted", first, third)]
+
+
+def test_after_a_killed_rollback_the_next_goes_further_back_not_forward(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = model.version(), model.version(rival="1"), model.version(rival="2")
+    for version in (first, second, third):
+        model.promote(version)
+    with monkeypatch.context() as patch:
+        kill(patch, "append")
+        with pytest.raises(KeyboardInterrupt):
+            model.rollback()
+    assert model.champion() == second
+    assert predecessor(promotion_log.read(model.domain)).version == first
+    assert model.rollback() == first
+    assert model.log()[-2:] == [("rolled back", third, second), ("rolled back", second, first)]
+    with pytest.raises(ValueError, match="has had no champion before the present one"):
+        model.rollback()
+
+
+def test_changed_by_hand_after_a_kill_before_the_move_only_the_hand_is_told(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = model.version(), model.version(rival="1"), model.version()
+    model.promote(first)
+    with monkeypatch.context() as patch:
+        kill(patch, "set_alias")
+        with pytest.raises(KeyboardInterrupt):
+            model.promote(second)
+    model.alias("champion", third)
+    assert model.log() == [("promoted", None, first), ("changed by hand", first, third)]
+
+
+def test_a_damaged_pending_entry_is_named(model: Model) -> None:
+    model.promote(model.version())
+    pending_path(model).write_text("{}")
+    with pytest.raises(ValueError, match=f"{pending_path(model)} is no entry of the log of promotions"):
+        model.log()
 
 
 def test_a_line_that_was_never_finished_is_no_entry_and_is_replaced(model: Model) -> None:
@@ -248,20 +319,42 @@ def test_a_line_that_was_never_finished_is_no_entry_and_is_replaced(model: Model
     assert model.log() == [("promoted", None, first), ("promoted", first, "2")]
 
 
-def test_a_full_disk_leaves_the_log_as_it_was(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_stops_a_promotion_before_the_alias_moves(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     first = model.version()
     model.promote(first)
     before = home.promotions_log(model.domain).read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(ValueError, match=r"pending\.json.*No space left"):
             model.promote(model.version(rival=first))
+    assert model.champion() == first
     assert home.promotions_log(model.domain).read_bytes() == before
-    assert model.log()[-1] == ("changed by hand", first, "2")
+    assert model.log() == [("promoted", None, first)]
+
+
+def test_a_disk_that_is_full_after_the_move_is_told_and_the_entry_is_added_later(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = model.version()
+    model.promote(first)
+    path = home.promotions_log(model.domain)
+    before = path.read_bytes()
+
+    def moved(version: RegisteredVersion, alias: str) -> None:
+        set_alias(version, alias)
+        patch.setattr(os, "fsync", full)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promotions, "set_alias", moved)
+        told = f"Version 2 of {model.name} is the champion of {model.domain} now, but the log {path} can't be written"
+        with pytest.raises(ValueError, match=told):
+            model.promote(model.version(rival=first))
+    assert path.read_bytes() == before
+    assert model.log() == [("promoted", None, first), ("promoted", first, "2")]
 
 
 def test_a_damaged_line_is_named(model: Model) -> None:
@@ -336,18 +429,15 @@ def test_killed_between_the_two_aliases_the_promoted_one_is_the_champion(
     model: Model, narrow: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.promote(model.version())
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(promotions, "remove_alias", killed)
+        kill(patch, "remove_alias")
         with pytest.raises(KeyboardInterrupt):
             narrow.promote("1")
     assert (model.champion(), narrow.champion()) == ("1", "1")
     assert champion_of(model.domain) == RegisteredVersion(name=narrow.name, version="1")
-    assert model.log()[-1] == ("changed by hand", "1", f"{narrow.name}/1")
+    assert model.log()[-1] == ("promoted", "1", f"{narrow.name}/1")
     assert model.champion() is None
+    assert champion_of(model.domain) == RegisteredVersion(name=narrow.name, version="1")
 
 
 def test_a_log_from_when_each_model_had_a_champion_is_read(model: Model) -> None:

@@ -47,6 +47,28 @@ def test_a_version_that_is_not_ready_is_not_taken(tracked_home: Path) -> None:
     assert registered(checkpoint, DATASET).version == "2"
 
 
+@pytest.mark.parametrize("stopped_in", ["log_model_artifacts", "finalize_logged_model", "create_model_version"])
+def test_a_killed_registration_leaves_no_second_model(
+    tracked_home: Path, monkeypatch: pytest.MonkeyPatch, stopped_in: str
+) -> None:
+    checkpoint, other = popularity(f"stopped_{stopped_in}"), popularity(f"stopped_{stopped_in}", seed=1)
+    registered(other, DATASET)
+    client = connect(home.mlflow_uri())
+    with monkeypatch.context() as patched:
+        patched.setattr(client, stopped_in, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                registered(checkpoint, DATASET)
+    made = registered(checkpoint, DATASET)
+    assert made.version == "2"
+    versions = [client.get_model_version(made.name, number) for number in ("1", "2")]
+    assert versions[0].run_id
+    models = client.search_logged_models([client.get_run(versions[0].run_id).info.experiment_id])
+    assert {model.model_id for model in models} == {version.tags["slmrec.model_id"] for version in versions}
+    folders = (tracked_home / "mlflow-artifacts" / checkpoint.domain).rglob("MLmodel")
+    assert len([*folders]) == 2
+
+
 def test_a_version_says_where_it_comes_from(tracked_home: Path) -> None:
     checkpoint = popularity("told")
     made = registered(checkpoint, DATASET, note="The data are synthetic.")

@@ -83,6 +83,23 @@ def test_a_load_that_fails_leaves_the_old_one_and_is_tried_again_later(
     assert champion.trouble is None
 
 
+def test_a_damaged_champion_is_not_served_and_the_old_one_answers_on(served: Served, champion: Champion) -> None:
+    before = champion.current
+    (weights,) = registry.download(served.second).rglob("*.safetensors")
+    whole = weights.read_bytes()
+    served.promote(served.second)
+    weights.write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
+    try:
+        champion.look()
+    finally:
+        weights.write_bytes(whole)
+    assert champion.current is before
+    assert champion.trouble is not None
+    assert f"Version {served.second.version} of slmrec-tiny-student is damaged: {weights.name} is" in champion.trouble
+    assert "make rollback DOMAIN=tiny" in champion.trouble
+    assert champion.trouble.endswith(f"Version {served.first.version} of slmrec-tiny-student answers on.")
+
+
 def test_without_a_champion_or_a_registry_the_old_one_answers_on(
     served: Served, champion: Champion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
