@@ -41,14 +41,23 @@ def _end(events: Sequence[DagsterEvent], failure: DagsterEvent) -> str:
 
 
 def said(error: SerializableErrorInfo | None) -> str:
-    """The message of the cause, without the exception's name, and without what SQLAlchemy adds to a database's own."""
+    """The message of the cause, without the exception's name, and without what SQLAlchemy adds to a database's own.
+
+    SQLite's of a full disk says nothing of what to do: that is added.
+    """
     if error is None:
         return "it failed without saying why"
     cause = _cause(error)
     if cause.cls_name in _INTERRUPTIONS:
         return STOPPED
     message = re.sub(rf"^([\w.]+\.)?{cause.cls_name}: ", "", cause.message.strip())
-    return _AUTOFLUSH.sub("", message).partition("\n[SQL: ")[0]
+    message = _AUTOFLUSH.sub("", message).partition("\n[SQL: ")[0]
+    if not message.endswith("database or disk is full"):
+        return message
+    return (
+        f"{message}: make room on the disk of {home.home()}, or of the file that {home.TRACKING_VARIABLE} names if it "
+        "is set. The same command then goes on from where it was."
+    )
 
 
 _AUTOFLUSH = re.compile(r"^\(raised as a result of Query-invoked autoflush;.*?\)\s+")

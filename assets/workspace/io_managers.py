@@ -3,9 +3,9 @@
 Belongs here: paths, whole-or-nothing writes, clear errors for what isn't there. Not here: what the tables hold
 (`assets/amazon/`), and checkpoints, which are directories, handed on as records (`checkpoints.py`).
 
-Three kinds of value: a frame is one Parquet file; tables that travel together, a pydantic model with frames among its
-fields, are a directory, a Parquet file for each frame and `facts.json` for the other fields and the files' digests; a
-record, any other pydantic model, is one JSON file.
+Three kinds of value: a frame is one Parquet file, with its own digest in its footer; tables that travel together, a
+pydantic model with frames among its fields, are a directory, a Parquet file for each frame and `facts.json` for the
+other fields and the files' digests; a record, any other pydantic model, is one JSON file.
 """
 
 import hashlib
@@ -33,6 +33,8 @@ from upath import UPath
 from assets.workspace import home
 
 FACTS = "facts.json"
+DIGEST_KEY, DIGEST_MARK, DIGEST_DIGITS = "slmrec.digest", b"sha256:", 64
+"""Of a frame's file, among its footer's metadata: the digits after the last mark are of the bytes around them."""
 
 
 class FileIOManager(ConfigurableIOManager, UPathIOManager):
@@ -107,7 +109,7 @@ class FileIOManager(ConfigurableIOManager, UPathIOManager):
 
 
 class ParquetIOManager(FileIOManager):
-    """Polars frames as Parquet files, compressed by zstd."""
+    """Polars frames as Parquet files, compressed by zstd, each with the digest of its bytes."""
 
     extension: ClassVar[str] = ".parquet"  # type: ignore[misc]  # an annotated field would be Dagster config
 
@@ -115,11 +117,16 @@ class ParquetIOManager(FileIOManager):
         """A frame as Parquet."""
         if not isinstance(value, pl.DataFrame):
             raise TypeError(_wrong_type(context, "a polars DataFrame", value))
-        return {"": _parquet(value)}
+        before, _, after = _around_digest(_parquet(value, {DIGEST_KEY: DIGEST_MARK.decode() + "0" * DIGEST_DIGITS}))
+        return {"": before + _digest(before, after) + after}
 
     def decode(self, context: InputContext, path: UPath) -> pl.DataFrame:  # noqa: ARG002
-        """A frame from Parquet."""
-        return _frame(path.read_bytes())
+        """A frame from Parquet, its bytes as they were written."""
+        data = path.read_bytes()
+        before, digest, after = _around_digest(data)
+        if _digest(before, after) != digest:
+            raise ValueError("it is damaged, or of an earlier version, which wrote no digest")
+        return _frame(data)
 
     def get_metadata(self, context: OutputContext, obj: Any) -> dict[str, Any]:  # noqa: ARG002
         """Row count and schema, in Dagster's standard keys."""
@@ -183,16 +190,28 @@ class RecordIOManager(FileIOManager):
         return {"record": MetadataValue.json(obj.model_dump(mode="json"))}
 
 
-def _parquet(frame: pl.DataFrame) -> bytes:
+def _parquet(frame: pl.DataFrame, metadata: dict[str, str] | None = None) -> bytes:
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd")
+    frame.write_parquet(buffer, compression="zstd", metadata=metadata)
     return buffer.getvalue()
 
 
+def _around_digest(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """A frame's file before, in and after the digits of its digest. Where there is no mark they are its beginning."""
+    start = data.rfind(DIGEST_MARK) + len(DIGEST_MARK)
+    end = start + DIGEST_DIGITS
+    return data[:start], data[start:end], data[end:]
+
+
+def _digest(before: bytes, after: bytes) -> bytes:
+    return hashlib.sha256(before + after).hexdigest().encode()
+
+
 def _frame(data: bytes) -> pl.DataFrame:
+    """ValueError if Polars can't read it; on some damage it panics, which is no Exception of Python's."""
     try:
         return pl.read_parquet(io.BytesIO(data))
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ValueError(str(error)) from error
 
 

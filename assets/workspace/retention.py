@@ -92,7 +92,11 @@ def remove_files(files: list[Stale]) -> None:
 
 
 def recorded_values() -> Iterator[Any]:
-    """Every value in the records that assets hand to each other, with all that is inside it."""
+    """Every value in the records that assets hand to each other, with all that is inside it.
+
+    Raises:
+        ValueError: if a record is damaged: nobody knows what it names, so nothing can be said to be out of use.
+    """
 
     def within(value: Any) -> Iterator[Any]:
         yield value
@@ -101,7 +105,14 @@ def recorded_values() -> Iterator[Any]:
                 yield from within(inner)
 
     for record in home.records_directory().rglob("*.json"):
-        yield from within(json.loads(record.read_bytes()))
+        try:
+            values = json.loads(record.read_bytes())
+        except ValueError as error:
+            raise ValueError(
+                f"{record} is damaged ({error}), so what is still in use isn't known, and nothing is removed: "
+                f"materialise {record.parent.name} for {record.stem} again, which writes it anew."
+            ) from error
+        yield from within(values)
 
 
 def _name_of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The sensors on runs that went wrong: a page and a message for each that failed, an end for each that was killed."""
 
+import json
 import os
 import re
 import time
@@ -94,9 +95,12 @@ def tell(address: str, failure: Failure) -> str:
 def killed_runs_sensor(domains: Sequence[str]) -> SensorDefinition:
     """The sensor on runs of these domains whose process was killed; on from the start.
 
-    Whoever runs holds its domain, and the operating system lets go of it when the process ends. Dagster's own
-    monitoring doesn't see the processes of its default launcher. Runs of other launchers, on other machines, hold
-    nothing here: they are left to it.
+    Whoever runs holds its domain, and the operating system lets go of it when the process ends. A run is ended once
+    two looks in a row found its domain free: the clock, which may jump, can't end a living run by itself. The cursor
+    holds the ids of those that the last look found so.
+
+    Dagster's own monitoring doesn't see the processes of its default launcher. Runs of other launchers, on other
+    machines, hold nothing here: they are left to it.
     """
 
     @sensor(
@@ -106,17 +110,28 @@ def killed_runs_sensor(domains: Sequence[str]) -> SensorDefinition:
         description="Ends runs whose process was killed: they would stay started, and the queue would wait for them.",
     )
     def look(context: SensorEvaluationContext) -> SkipReason:
-        instance, ended = context.instance, []
+        instance, found_before = context.instance, json.loads(context.cursor or "[]")
         if not isinstance(instance.run_launcher, DefaultRunLauncher):
             return SkipReason("Runs are launched elsewhere: Dagster's run monitoring looks after them.")
         home.prepare_home()
+        found, ended = [], []
         going = RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
         for record in instance.get_run_records(going):
             run, since = record.dagster_run, record.start_time or time.time()
             domain = run.tags.get(PARTITION_TAG, "")
-            if domain in domains and time.time() - since > STARTING_SECONDS and not home.is_held(domain):
+            young = 0 <= time.time() - since <= STARTING_SECONDS  # below 0 the clock was set back since
+            if domain not in domains or young or home.is_held(domain):
+                continue
+            if run.run_id in found_before:
                 instance.report_run_failed(run, KILLED)
                 ended.append(run.run_id)
-        return SkipReason(f"Ended: {', '.join(ended)}" if ended else "Every run that is going has its process.")
+            else:
+                found.append(run.run_id)
+        context.update_cursor(json.dumps(found))
+        if ended:
+            return SkipReason(f"Ended: {', '.join(ended)}")
+        if found:
+            return SkipReason(f"Ended at the next look unless they hold their domain then: {', '.join(found)}")
+        return SkipReason("Every run that is going has its process.")
 
     return look

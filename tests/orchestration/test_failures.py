@@ -57,6 +57,16 @@ class Place:
         (run,) = self.instance.get_runs()
         return run
 
+    def look(self, cursor: str | None) -> str | None:
+        """What the daemon does with the sensor on killed runs; the cursor for the next look."""
+        with build_sensor_context(self.instance, cursor=cursor) as context:
+            return self.sensor("killed_runs_sensor").evaluate_tick(context).cursor
+
+    def status(self, run: str) -> DagsterRunStatus:
+        found = self.instance.get_run_by_id(run)
+        assert found
+        return found.status
+
     def tell(self, run: DagsterRun) -> None:
         """What the daemon does with the sensor when the run has failed."""
         (event,) = [
@@ -206,15 +216,6 @@ def started(place: Place, seconds_ago: float) -> str:
 
 
 def test_a_run_whose_process_was_killed_is_ended_and_told_and_a_living_one_is_left_alone(place: Place) -> None:
-    def look() -> None:
-        with build_sensor_context(place.instance) as context:
-            place.sensor("killed_runs_sensor").evaluate_tick(context)
-
-    def status(run: str) -> DagsterRunStatus:
-        found = place.instance.get_run_by_id(run)
-        assert found
-        return found.status
-
     run = started(place, 3600)
     hold = (
         "from assets.workspace import home\nwith home.domain_lock('near'):\n    print('held', flush=True)\n    input()"
@@ -222,19 +223,39 @@ def test_a_run_whose_process_was_killed_is_ended_and_told_and_a_living_one_is_le
     holder = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout
     assert holder.stdout.readline() == b"held\n"
-    look()
-    assert status(run) is DagsterRunStatus.STARTED
+    cursor = place.look(place.look(None))
+    assert place.status(run) is DagsterRunStatus.STARTED
     holder.kill()
     holder.communicate()
     young = started(place, 60)
-    look()
-    assert (status(run), status(young)) == (DagsterRunStatus.FAILURE, DagsterRunStatus.STARTED)
+    cursor = place.look(cursor)
+    assert place.status(run) is DagsterRunStatus.STARTED
+    place.look(cursor)
+    assert (place.status(run), place.status(young)) == (DagsterRunStatus.FAILURE, DagsterRunStatus.STARTED)
     ended = place.instance.get_run_by_id(run)
     assert ended
     place.tell(ended)
     page = (place.folder / f"home/failures/near-{run}.md").read_text()
     assert page.startswith("# near: the run failed\n")
     assert "- Its process was killed, or the machine went down." in page
+
+
+def test_a_killed_run_is_ended_too_after_the_clock_was_set_back(place: Place) -> None:
+    run = started(place, -864_000)
+    place.look(place.look(None))
+    assert place.status(run) is DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_only_the_clock_made_old_is_left_alone(place: Place) -> None:
+    """The clock jumps in a run's first seconds: it is without its domain at one look, and has it at the next."""
+    run = started(place, 3600)
+    cursor = place.look(None)
+    with home.domain_lock("near"):
+        cursor = place.look(cursor)
+    cursor = place.look(cursor)  # the looks that find it without are not in a row
+    assert place.status(run) is DagsterRunStatus.STARTED
+    place.look(cursor)
+    assert place.status(run) is DagsterRunStatus.FAILURE
 
 
 def test_a_crash_that_the_code_server_noticed_is_told_in_its_words(place: Place) -> None:

@@ -74,7 +74,9 @@ def test_a_run_says_that_it_waits_for_the_training_of_another(
     assert f"by process {os.getpid()} (Dagster run run-1): this one waits for its end" in said_on_screen
 
 
-def test_a_full_disk_noticed_while_a_query_writes_first_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_noticed_while_a_query_writes_first_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SQLAlchemy puts a line of its own before the database's, and MLflow its name before both."""
 
     class Base(DeclarativeBase):
@@ -96,7 +98,11 @@ def test_a_full_disk_noticed_while_a_query_writes_first_is_said_in_one_line(tmp_
     error = SerializableErrorInfo(f"mlflow.exceptions.MlflowException: {raised.value}\n", [], "MlflowException")
     assert "autoflush" in error.message
     assert "\n" in error.message.strip()
-    assert said(error) == "(sqlite3.OperationalError) database or disk is full"
+    monkeypatch.setenv("SLMREC_HOME", "/somewhere")
+    assert said(error) == (
+        "(sqlite3.OperationalError) database or disk is full: make room on the disk of /somewhere, or of the file that "
+        "MLFLOW_TRACKING_URI names if it is set. The same command then goes on from where it was."
+    )
 
 
 @pytest.mark.parametrize(("file", "pages"), [("history/runs/", 12), ("mlflow.db", 1)])
@@ -107,6 +113,7 @@ def test_a_full_disk_is_said_in_one_line(finished: Workplace, tmp_path: Path, fi
     assert done.returncode in (1, 2), done.stderr[-3000:]
     (message,) = last_lines(done.stderr)
     assert "database or disk is full" in message
+    assert message.endswith(" same command then goes on from where it was.")
     assert "Traceback" not in done.stderr
     assert "[SQL" not in done.stderr
     assert done.stderr.rstrip().endswith(message)

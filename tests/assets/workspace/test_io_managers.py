@@ -1,8 +1,11 @@
+import random
+
 import polars as pl
 import pytest
 from dagster import (
     AssetExecutionContext,
     AssetSpec,
+    Definitions,
     StaticPartitionsDefinition,
     asset,
     build_init_resource_context,
@@ -74,6 +77,11 @@ def resources(folder) -> dict:
     }
 
 
+def read(given: dict) -> pl.DataFrame:
+    """The sequences of cloth, as an asset that takes them gets them."""
+    return Definitions(assets=[SEQUENCES], resources=given).load_asset_value("sequences", partition_key="cloth")
+
+
 def test_values_pass_through_files_named_by_asset_and_partition(tmp_path):
     result = materialize([sequences, statistics], partition_key="cloth", resources=resources(tmp_path))
     assert result.output_for_node("statistics") == Statistics(users=2, domain="cloth")
@@ -124,6 +132,43 @@ def test_a_damaged_table_is_named(tmp_path):
     (tmp_path / "tables" / "sequences" / "cloth.parquet").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(ValueError, match=r"cloth\.parquet can't be read as sequences: .* materialise sequences for"):
         materialize([statistics, SEQUENCES], partition_key="cloth", resources=resources(tmp_path))
+
+
+def test_a_flipped_bit_anywhere_in_a_table_is_refused(tmp_path):
+    given = resources(tmp_path)
+    materialize([sequences], partition_key="cloth", resources=given)
+    path = tmp_path / "tables/sequences/cloth.parquet"
+    written = path.read_bytes()
+    bits = random.Random(0).sample(range(8 * len(written)), 50)
+    for bit in bits:
+        damaged = bytearray(written)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        refused = r"cloth\.parquet can't be read as sequences: it is damaged, .* materialise sequences for"
+        with pytest.raises(ValueError, match=refused):
+            read(given)
+
+
+def test_a_table_without_a_digest_is_to_be_made_anew(tmp_path):
+    """As versions before 22 November 2026 wrote it."""
+    (tmp_path / "tables/sequences").mkdir(parents=True)
+    FRAME.write_parquet(tmp_path / "tables/sequences/cloth.parquet")
+    with pytest.raises(ValueError, match=r"of an earlier version, which wrote no digest.* materialise sequences for"):
+        read(resources(tmp_path))
+
+
+def test_a_panic_of_polars_is_said_in_the_same_words(tmp_path, monkeypatch):
+    given = resources(tmp_path)
+    materialize([sequences], partition_key="cloth", resources=given)
+
+    def panics(_):
+        raise pl.exceptions.PanicException("range end index 8 out of range")
+
+    monkeypatch.setattr(pl, "read_parquet", panics)
+    with pytest.raises(
+        ValueError, match=r"cloth\.parquet can't be read as sequences: range end.*materialise sequences"
+    ):
+        read(given)
 
 
 def test_a_record_of_another_shape_is_named(tmp_path):
