@@ -36,7 +36,7 @@ from assets.workspace.recipe_files import read_recipe, write_recipe
 VARIABLE, SHARDED = "SLMREC_PROCESSES", "SLMREC_SHARDED"
 LOOP = "models.training.run"
 TASK, LAUNCHER = "task.json", "launcher"
-OPTIONS = "--multi_gpu --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no --num_processes"
+OPTIONS = "--multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no --num_processes"
 """The launcher for several devices, also where the devices are CPUs: with `--cpu` it would start one process only."""
 FSDP = "ACCELERATE_USE_FSDP"
 ON_CPUS = {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
@@ -115,7 +115,7 @@ def launch(
         **_devices(count),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
-    program = [sys.executable, "-m", "accelerate.commands.launch", *OPTIONS.split(), str(count)]
+    program = [sys.executable, "-m", "assets.registry.launcher", *OPTIONS.split(), str(count)]
     with TemporaryDirectory(prefix="slmrec-") as name, (Path(name) / LAUNCHER).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         folder = Path(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -39,6 +40,8 @@ FORMS = {
     **PINS,
 }
 """What the names of given models look like, and the same in words."""
+MAXIMUM_BYTES = 64 << 30
+"""Of what is fetched of a hub's repository (ours): five times LLaMA-2-7B's 13.5 GB."""
 
 
 @dataclass(frozen=True)
@@ -211,17 +214,35 @@ def _downloaded(repository: str, revision: str | None) -> Path:
     """The pinned revision in the hub's own cache, which resumes and is shared between domains.
 
     Of the weights no more is fetched than the index names: some repositories hold them a second time, in one file.
+
+    Raises:
+        ValueError: if it isn't there, can't be had, or is too large.
     """
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    def fetch(*names: str) -> Path:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(names)))
+    from huggingface_hub.errors import (
+        DryRunError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     named = f"{repository} at revision {revision} on {constants.ENDPOINT}"
+
+    def fetch(*names: str) -> Path:
+        with suppress(DryRunError):  # the hub can't be asked: the cache has them, or the next call says what is wrong
+            files = snapshot_download(repository, revision=revision, allow_patterns=list(names), dry_run=True)
+            if (size := sum(file.file_size or 0 for file in files)) > MAXIMUM_BYTES:
+                raise ValueError(
+                    f"{named} has {size:,} bytes in the files that are needed, and at most {MAXIMUM_BYTES:,} are "
+                    'taken: choose a smaller model, or give a downloaded copy with source "local".'
+                )
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(names)))
+
     try:
-        index = fetch("config.json", INDEX, TOKENIZER) / INDEX
-        return fetch(*(set(read_json(index)["weight_map"].values()) if index.is_file() else {WEIGHTS}))
+        small = ("config.json", INDEX, TOKENIZER)
+        index = fetch(*small) / INDEX
+        return fetch(*small, *(set(read_json(index)["weight_map"].values()) if index.is_file() else {WEIGHTS}))
     except GatedRepoError as error:
         raise ValueError(f"{named} needs its owner's permission: ask for it there, then set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import logging
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -44,7 +46,7 @@ pytestmark = [
 
 DATASET = ring()
 TRAINING = {"max_steps": 10, "batch_size": 8, "evaluate_in": "steps", "evaluate_every": 2}
-DYING = Path(__file__).with_name("dying")
+DYING, LISTENING = Path(__file__).with_name("dying"), Path(__file__).with_name("listening")
 
 
 @pytest.fixture
@@ -105,16 +107,29 @@ def points(shown: Mapping[str, Any], metric: str) -> list[tuple[int, float]]:
     return sorted((point.step, point.value) for point in connect(home.mlflow_uri()).get_metric_history(run, metric))
 
 
+def outward_interface() -> str:
+    """The name of an interface that other machines reach, where there is one."""
+    by_name = {name: {address.address for address in given} for name, given in psutil.net_if_addrs().items()}
+    outward = (name for name, given in by_name.items() if any(re.fullmatch(r"(?!127\.)[\d.]+", one) for one in given))
+    return next(outward, "lo")
+
+
 def test_an_asset_in_two_processes_comes_to_what_it_comes_to_in_one(
     tmp_path: Path, private: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And meanwhile launcher and processes listen on this machine's own address alone, whatever a cluster has set."""
     monkeypatch.setenv(processes.VARIABLE, "2")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", outward_interface())
+    monkeypatch.setenv("SLMREC_TEST_LISTENING", str(tmp_path / "listening"))
+    monkeypatch.setenv("PYTHONPATH", str(LISTENING))
     with DagsterInstance.ephemeral() as instance:
         of_two, shown, log = materialised(tmp_path, "several", instance)
         assert "sasrec is trained in 2 processes" in log
         assert [line.startswith("training ended (finished): step 10/10, L_ce") for line in log].count(True) == 1
         assert list(private.glob("slmrec-*")) == []
         assert not home.training_directory("several", of_two.identity).exists()
+        told = set((tmp_path / "listening").read_text().splitlines())
+        assert told == {"launcher 127.0.0.1", "0 127.0.0.1", "1 127.0.0.1"}
         of_one = assert_as_one_process(of_two, tmp_path, instance, monkeypatch)
     for metric, steps in (("train/ce", range(1, 11)), ("validation/ndcg_at_10", range(2, 11, 2))):
         ours, theirs = points(shown, metric), points(of_one, metric)

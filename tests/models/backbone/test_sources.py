@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from transformers import LlamaForCausalLM
 
 from models.backbone.decoder import load_decoder, load_tokenizer
 from models.backbone.language_model import Segments, packed_segments, train_tokenizer
-from models.backbone.sources import BackboneConfig, build_backbone, count_parameters
+from models.backbone.sources import MAXIMUM_BYTES, BackboneConfig, build_backbone, count_parameters
 from models.files import staged_directory
 from models.training.config import TrainingConfig
 from models.training.course import Course
@@ -219,16 +220,21 @@ def test_parameters_are_counted_from_the_headers(scratch: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hub(scratch: Path) -> Iterator[tuple[str, list[str]]]:
-    """A server that speaks the hub's protocol for two repositories: its address, and what was asked of it.
+    """A server that speaks the hub's protocol for its repositories: its address, and what was asked of it.
 
-    `owner/sharded` has its weights in two files with an index, and once more in one that the index doesn't name.
+    `owner/sharded` has its weights in two files with an index, and once more in one that the index doesn't name. The
+    two shards of `owner/huge` are said to be large, each allowed by itself; `owner/wordy` has such a tokenizer.
     """
     whole = {path.name: path.read_bytes() for path in scratch.iterdir()}
     whole |= {"pytorch_model.bin": b"pickle", "modeling_evil.py": b"raise SystemExit", "other.safetensors": b"other"}
     repositories = {
         "owner/name": whole,
         "owner/sharded": {**sharded(scratch), "consolidated.safetensors": whole["model.safetensors"]},
+        "owner/huge": sharded(scratch),
+        "owner/wordy": whole,
     }
+    said = {("owner/huge", f"model-{number}.safetensors"): MAXIMUM_BYTES - 1 for number in (1, 2)}
+    said["owner/wordy", "tokenizer.json"] = MAXIMUM_BYTES + 1
     asked: list[str] = []
 
     class Hub(BaseHTTPRequestHandler):
@@ -245,10 +251,11 @@ def hub(scratch: Path) -> Iterator[tuple[str, list[str]]]:
             files = repositories[repository] if repository else {}
             name = path.removeprefix(f"/{repository}/resolve/{REVISION}/")
             headers, status = {"X-Repo-Commit": REVISION}, 200
+            sizes = {name: said.get((repository, name), len(data)) for name, data in files.items()}
             if path == f"/api/models/{repository}/tree/{REVISION}":
                 content = json.dumps(
                     [
-                        {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                        {"type": "file", "path": name, "size": sizes[name], "oid": hashlib.sha1(data).hexdigest()}
                         for name, data in files.items()
                     ]
                 ).encode()
@@ -260,7 +267,7 @@ def hub(scratch: Path) -> Iterator[tuple[str, list[str]]]:
                 content, status = b"{}", 404
                 headers["X-Error-Code"] = "RevisionNotFound" if repository else "RepoNotFound"
             self.send_response(status)
-            for key, value in {**headers, "Content-Length": str(len(content))}.items():
+            for key, value in {**headers, "Content-Length": str(sizes.get(name, len(content)))}.items():
                 self.send_header(key, value)
             self.end_headers()
             if body:
@@ -280,7 +287,7 @@ def hub(scratch: Path) -> Iterator[tuple[str, list[str]]]:
 FROM_HUB = """
 import json, sys
 from pathlib import Path
-from models.backbone.sources import BackboneConfig, build_backbone
+from models.backbone.sources import MAXIMUM_BYTES, BackboneConfig, build_backbone
 from models.files import staged_directory
 from models.training.course import Course
 errors = []
@@ -298,7 +305,7 @@ json.dump(errors, sys.stdout)
 
 @pytest.fixture(scope="module")
 def downloads(hub: tuple[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """Where four backbones should lie (there, no such repository or revision, in shards), and the words of each error.
+    """Where the backbones of `wanted` should lie, and the words of each one's error.
 
     In a process of its own: the hub's address is read from the environment once.
     """
@@ -308,15 +315,17 @@ def downloads(hub: tuple[str, list[str]], tmp_path_factory: pytest.TempPathFacto
         ("owner/other", REVISION),
         ("owner/name", "f" * 40),
         ("owner/sharded", REVISION),
+        ("owner/huge", REVISION),
+        ("owner/wordy", REVISION),
     ]
     builds = [(*pair, str(parent / f"backbone{number}")) for number, pair in enumerate(wanted)]
+    return parent, from_hub(builds, HF_ENDPOINT=hub[0], HF_HOME=str(parent / "cache"))
+
+
+def from_hub(builds: list[tuple[str, str, str]], **variables: str) -> list[str]:
+    """Build each, repository, revision and directory, in one process of its own: the words of their errors."""
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    environment |= {
-        "HF_ENDPOINT": hub[0],
-        "HF_HOME": str(tmp_path_factory.mktemp("cache")),
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **variables}
     finished = subprocess.run(
         [sys.executable, "-c", FROM_HUB, json.dumps(builds)],
         check=True,
@@ -325,7 +334,8 @@ def downloads(hub: tuple[str, list[str]], tmp_path_factory: pytest.TempPathFacto
         cwd=Path(__file__).parents[3],
         env=environment,
     )
-    return parent, json.loads(finished.stdout)
+    errors: list[str] = json.loads(finished.stdout)
+    return errors
 
 
 def test_hub_takes_the_pinned_safe_files_only(
@@ -353,6 +363,22 @@ def test_hub_takes_the_shards_of_the_index_and_no_second_copy(
         assert torch.equal(tensor, in_shards.state_dict()[name])
 
 
+def test_hub_refuses_what_is_too_large_before_it_is_fetched(
+    hub: tuple[str, list[str]], downloads: tuple[Path, list[str]]
+) -> None:
+    _, errors = downloads
+    for repository, error in zip(("owner/huge", "owner/wordy"), errors[4:], strict=True):
+        assert f"{repository} at revision {REVISION}" in error
+        assert f"at most {MAXIMUM_BYTES:,} are taken: choose a smaller model, or give a downloaded copy" in error
+    assert resolved(hub[1], "owner/huge") == {"config.json", "tokenizer.json", "model.safetensors.index.json"}
+    assert resolved(hub[1], "owner/wordy") == set()
+
+
+def test_the_papers_model_is_not_too_large() -> None:
+    """LLaMA-2-7B: 6.74 billion parameters of 2 bytes, and the tokenizer."""
+    assert MAXIMUM_BYTES > 2 * 6_738_415_616 + 10_000_000
+
+
 def resolved(asked: list[str], repository: str) -> set[str]:
     """The files of a repository that were asked for."""
     return {path.rsplit("/", 1)[1] for path in asked if path.startswith(f"/{repository}/resolve/")}
@@ -363,4 +389,18 @@ def test_hub_says_what_is_not_there(downloads: tuple[Path, list[str]]) -> None:
     assert errors[1].startswith("There is no owner/other at revision")
     assert "check the name, or set HF_TOKEN" in errors[1]
     assert "check the revision" in errors[2]
-    assert sorted(path.name for path in parent.iterdir()) == ["backbone0", "backbone3"]
+    assert sorted(path.name for path in parent.iterdir()) == ["backbone0", "backbone3", "cache"]
+
+
+def test_hub_is_not_needed_for_what_was_fetched(scratch: Path, downloads: tuple[Path, list[str]]) -> None:
+    """Nor the cache's list of the repository's files, which versions of huggingface_hub before 2 didn't keep."""
+    cache = downloads[0] / "cache"
+    for number in range(2):
+        again = downloads[0] / f"again{number}"
+        said = from_hub([("owner/name", REVISION, str(again))], HF_HUB_OFFLINE="1", HF_HOME=str(cache))
+        assert said == [""]
+        assert (again / "model.safetensors").read_bytes() == (scratch / "model.safetensors").read_bytes()
+        shutil.rmtree(again)
+        for trees in cache.rglob("trees"):
+            shutil.rmtree(trees)
+    assert list(cache.rglob("trees")) == []

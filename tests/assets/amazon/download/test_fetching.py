@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from assets.amazon.download import releases
+from assets.amazon.download import downloads, releases
 from assets.amazon.download.fetching import fetch
+from assets.amazon.download.partial import Edition, Partial
 from assets.amazon.download.sources import AmazonSource, HttpsSource, LocalSource, Source, SyntheticSource
 from assets.amazon.reading import raw_files
-from assets.amazon.reading.raw_files import NO_FILE, RawFile
+from assets.amazon.reading.raw_files import NO_FILE, Part, RawFile
 
 LINE = b'{"asin": "B1"}\n'
 
@@ -140,6 +143,41 @@ def test_a_downloaded_file_keeps_its_suffixes(tmp_path: Path, address: str, name
     path = tmp_path / name
     path.write_bytes(LINE)
     assert fetch(HttpsSource(reviews=[address]), "reviews", tmp_path, str).path == path
+
+
+ENDINGS = [f"{lines}{packed}" for lines in ("", ".json", ".jsonl") for packed in ("", ".gz", ".zst")]
+PIECES = ["..", "/", "\\", "%2e", "%2E%2e", "%2F", "%5c", "%00", "\0", "\n", "~", ":", ";", "?", "#", "a", *ENDINGS]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join) | st.text(), st.sampled_from(["reviews", "metadata"]))
+def test_an_address_gives_a_file_no_more_than_its_ending(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, end: str, part: Part
+) -> None:
+    """Whatever else stands in it, the file and all beside it lie in the directory, and nothing else is made."""
+
+    def downloaded(places: dict[str, Path], *_: object) -> tuple[str, Path]:
+        ((url, path),) = places.items()
+        Partial(path).restart(Edition(url, None, None))
+        path.write_bytes(LINE)
+        return url, path
+
+    monkeypatch.setattr(downloads, "download", downloaded)
+    root = tmp_path_factory.mktemp("home")
+    addresses = [f"https://a.org/{end}"]
+    try:
+        source = HttpsSource(reviews=addresses, metadata=addresses)
+    except ValidationError:
+        return
+    made = fetch(source, part, root / "raw" / "domain", str).path
+    assert made is not None
+    assert made.name in {f"{part}{ending}" for ending in ENDINGS}
+    beside = {f".{part}.lock", made.name, f"{made.name}.origin.json", f".{made.name}.part.json"}
+    assert {path.relative_to(root).as_posix() for path in root.rglob("*")} == {
+        "raw",
+        "raw/domain",
+        *(f"raw/domain/{name}" for name in beside),
+    }
 
 
 def test_synthetic_files_are_made_once_and_again_when_something_changed(tmp_path: Path) -> None:
