@@ -5,7 +5,7 @@ Belongs here: the assets of it. Not here: the gate's checks, the version's page,
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dagster import (
@@ -22,18 +22,18 @@ from dagster import (
 from pydantic import BaseModel
 
 from assets.amazon.dataset import Dataset
+from assets.amazon.validation.docs import STAGES, read_stages
 from assets.configuration.resources import DomainResource, ProfileResource
 from assets.data import DatasetStatistics
+from assets.drift import Drift
 from assets.registry import gate, promotions, versions
 from assets.registry.champion import champion_of, request_milliseconds
 from assets.registry.gate import Finding, Rival
-from assets.registry.model_page import model_page
-from assets.registry.packing import model_card
+from assets.registry.model_page import model_page, shortened
 from assets.registry.promotions import FAILED, GATE_TAG, PASSED, REASONS_TAG, RIVAL_TAG, rival_tag
 from assets.registry.runs import MLflowTracking
 from assets.registry.store import dagster_run_url, model_url
-from assets.registry.trainings import SYNTHETIC
-from assets.registry.versions import CHALLENGER
+from assets.registry.versions import CHALLENGER, CHAMPION
 from assets.results import Report, Results
 from assets.workspace import home as homes
 from assets.workspace.checkpoints import Checkpoint, RegisteredVersion
@@ -43,6 +43,7 @@ from assets.workspace.resources import Home
 if TYPE_CHECKING:
     from assets.configuration.profiles import Profile
     from assets.workspace.evaluations import Evaluation
+    from evaluation.report.data_section import Check
 
 FLOOR = "popularity"
 
@@ -98,55 +99,57 @@ def challenger(
     narrow_student: Checkpoint,
     main_results: Results,
     dataset_statistics: DatasetStatistics,
+    drift: Drift,
     evaluation_report: Report,
 ) -> Iterator[Output[Decision] | AssetCheckResult]:
     """The version of the student that the profile delivers, aliased `challenger` if it passes this asset's checks.
 
-    The verdict and all that it stands on are the version's description in the registry. The data checks are not asked
-    again: a critical one that fails has stopped the chain.
+    The verdict and all that it stands on are the version's description in the registry.
     """
     domain, settings = domains.load(context.partition_key), profile.load(context.partition_key)
     student = {"student": student, "narrow_student": narrow_student}[settings.delivery.recommender]
     for name, version in (
-        ("main_results was measured on", main_results.data_version),
-        ("dataset_statistics describes", dataset_statistics.data_version),
+        ("main_results", main_results.data_version),
+        ("dataset_statistics", dataset_statistics.data_version),
+        ("drift", drift.data_version),
     ):
         if version != splits.version:
             raise ValueError(
-                f"{name} data version {version}, but the splits are now {splits.version}, so the gate would compare "
-                f"different users: materialise both again for domain {domain.name!r}."
+                f"{name} is of data version {version}, but the splits are now {splits.version}, so the gate would "
+                f"judge by different data: materialise {name} again for domain {domain.name!r}."
             )
     if student.model is None:
         told = f"The {student.name} of domain {student.domain!r} is not registered"
         raise ValueError(f"{told}: materialise {student.name} again.")
     evaluations = main_results.evaluations()
-    rival = gate.find_rival(student.model, splits, domain, settings.evaluation)
+    rivals = gate.find_rivals(student.model, splits, domain, settings.evaluation)
     milliseconds = request_milliseconds(student.model, splits)
-    decision = decide(student, main_results, evaluations, rival, splits, milliseconds, settings)
+    checked = gate.data_checks_green(data_checks(domain.name, drift), STAGES)
+    decision = decide(student, main_results, evaluations, rivals, splits, milliseconds, checked, settings)
     records = evaluations[student.name].records
     made = student.provenance
     links = {
         "Evaluation report": evaluation_report.url,
         "Dagster run of this verdict": dagster_run_url(context.run.run_id),
+        **({"Dagster run of the training": dagster_run_url(made.dagster_run)} if made.dagster_run else {}),
         **({"MLflow run of the training": tracking.run_url(made.mlflow_run)} if made.mlflow_run else {}),
     }
-    card = model_card(student, label=_label(student.name), note=SYNTHETIC if domain.synthetic else "")
     page = model_page(
         decision.findings,
-        rival,
+        rivals,
         records,
         main_results.comparisons,
         dataset_statistics.values,
-        card=card,
+        title=f"{_label(student.name)} for {domain.name}",
         links=links,
         was_challenger=versions.aliased(decision.model.name, CHALLENGER) == decision.model,
     )
     tags = {
         GATE_TAG: PASSED if decision.accepted else FAILED,
         REASONS_TAG: "; ".join(decision.reasons()),
-        RIVAL_TAG: rival_tag(rival.version if rival else None),
+        RIVAL_TAG: rival_tag(rivals[0].version if rivals else None),
     }
-    versions.describe(decision.model, page, tags)
+    versions.describe(decision.model, shortened(page), tags)
     if decision.accepted:
         versions.set_alias(decision.model, CHALLENGER)
         if settings.gate.promote:
@@ -172,7 +175,7 @@ def challenger(
             metadata={
                 "observed": one.words,
                 **one.values,
-                **({"slices": table_metadata(one.rows)} if one.rows else {}),
+                **({"table": table_metadata(one.rows)} if one.rows else {}),
             },
         )
 
@@ -181,9 +184,10 @@ def decide(
     student: Checkpoint,
     results: Results,
     evaluations: "dict[str, Evaluation]",
-    rival: Rival | None,
+    rivals: Sequence[Rival],
     dataset: Dataset,
     milliseconds: list[float],
+    checked: Finding,
     settings: "Profile",
 ) -> Decision:
     """The gate's verdict on a registered student.
@@ -192,9 +196,10 @@ def decide(
         student: with its version.
         results: that are to be of this student.
         evaluations: behind the results.
-        rival: that the student is compared with.
+        rivals: that the student is compared with; slices with the first of them.
         dataset: that all were judged on.
         milliseconds: what requests to the student took.
+        checked: what was found of the data's checks.
         settings: with the gate's limits and the seed.
     """
     assert student.model is not None
@@ -203,11 +208,30 @@ def decide(
     findings = [
         gate.judged_itself(results.judged[student.name].identity, student.identity),
         gate.better_than_popularity(ours, floor),
-        gate.no_worse_than_rival(ours, rival, rules.margin, seed),
-        gate.no_slice_collapsed(ours, rival, dataset, rules, seed),
+        gate.no_worse_than(CHAMPION, ours, rivals, rules.margin, seed),
+        gate.no_worse_than(CHALLENGER, ours, rivals, rules.margin, seed),
+        gate.no_slice_collapsed(ours, rivals[0] if rivals else None, dataset, rules, seed),
         gate.answers_in_time(milliseconds, rules.latency_ms),
+        checked,
     ]
     return Decision(model=student.model, accepted=all(one.passed for one in findings), findings=findings)
+
+
+def data_checks(domain: str, drift: Drift) -> "list[Check]":
+    """What was found of a domain's data when each stage was last checked, and the measures of drift: these warn."""
+    from evaluation.report.data_section import Check
+
+    return [
+        *(
+            Check(asset=stage["stage"], name=name, **found)
+            for stage in read_stages(homes.data_docs_directory(domain))
+            for name, found in stage["checks"].items()
+        ),
+        *(
+            Check("drift", name, drift.passed(name), critical=False, observed=drift.observed(name))
+            for name in drift.values
+        ),
+    ]
 
 
 def read_decision(domain: str) -> Decision:

@@ -1,12 +1,12 @@
 """The gate: what must hold of a student before it becomes the challenger. Each check comes with its evidence.
 
-Belongs here: the checks, and the version that a student has to hold up against. Not here: the asset that asks them
-(`assets/delivery.py`), the page of them (`model_page.py`), moving the champion (`promotions.py`). The data checks are
-not asked again: a critical one that fails has stopped the chain, and its data never get here.
+Belongs here: the checks, and the versions that a student has to hold up against. Not here: the asset that asks them
+(`assets/delivery.py`), the page of them (`model_page.py`), moving the champion (`promotions.py`). The data are not
+checked again: the gate reads what their checks found.
 
-The rule of comparison (ours): the student is compared with the domain's champion, whichever model that is of; where
-there is none, with the present challenger of its own model, so that a much worse student takes the alias from nobody.
-It is not compared with itself.
+The rule of comparison (ours): the student is compared with the domain's champion, whichever model that is of, and with
+the version of its own model that waits as the challenger, so that a worse student takes neither alias. Slices are
+compared with the first of these that there is. It is not compared with itself.
 
 Letters: B users.
 """
@@ -28,21 +28,37 @@ from assets.workspace.evaluations import Evaluation
 if TYPE_CHECKING:
     from assets.configuration.domains import Domain
     from assets.configuration.profiles import EvaluationProfile, GateProfile
+    from evaluation.report.data_section import Check
 
 CHECKS = {
     "judged_itself": "main_results is of this very student, not of one trained before or after.",
     "better_than_popularity": "NDCG@10 over the full catalogue is higher than popularity's.",
-    "no_worse_than_rival": (
-        "The paired 95 % interval of the NDCG@10 difference to the champion, or to the present challenger where there "
-        "is no champion, does not begin below -gate.margin."
+    "no_worse_than_champion": (
+        "The paired 95 % interval of the NDCG@10 difference to the domain's champion does not begin below -gate.margin."
+    ),
+    "no_worse_than_challenger": (
+        "The same of the difference to the version of its model that waits as the challenger; where that is the "
+        "champion, or this student, it is not asked."
     ),
     "no_slice_collapsed": (
         "In no slice of gate.slice_users users or more does the whole paired interval lie below a loss of "
-        "gate.slice_loss of the rival's NDCG@10."
+        "gate.slice_loss of the NDCG@10 of the champion, or where there is none of the waiting challenger."
     ),
-    "answers_in_time": "The median of one request to the loaded version, of one history, is within gate.latency_ms.",
+    "answers_in_time": (
+        "The median of one request to the version loaded by MLflow's pyfunc, of one history, is within gate.latency_ms."
+    ),
+    "data_checks_green": (
+        "No critical check of the data failed when it was last asked; those that warn, also of drift, are named."
+    ),
 }
 """Name -> what is asked, for the UI."""
+
+
+NO_RIVAL = {
+    CHAMPION: "the domain has no other champion to compare with",
+    CHALLENGER: "no other version waits as the challenger",
+}
+"""Alias -> what is said where no version other than the student has it; a champion does not wait."""
 
 
 class Finding(BaseModel):
@@ -52,7 +68,7 @@ class Finding(BaseModel):
         name: of `CHECKS`.
         words: the evidence in one line.
         values: the evidence in numbers.
-        rows: a row a slice, where slices were looked at.
+        rows: the evidence as a table: a row a slice, or a row a check of the data that is red.
     """
 
     name: str
@@ -71,23 +87,26 @@ class Rival:
     evaluation: Evaluation
 
     def words(self) -> str:
-        """Which it is, and on which data it was trained."""
-        trained_on = self.evaluation.records[0].provenance.data_version
-        return f"{self.alias}, version {self.version.version} of {self.version.name} (trained on data {trained_on})"
+        """Which it is, and on which data and by which profile it was trained."""
+        record = self.evaluation.records[0]
+        trained = f"trained on data {record.provenance.data_version}, profile {record.training.profile}"
+        return f"{self.alias}, version {self.version.version} of {self.version.name} ({trained})"
 
 
-def find_rival(
+def find_rivals(
     student: RegisteredVersion, dataset: Dataset, domain: "Domain", rules: "EvaluationProfile"
-) -> Rival | None:
-    """The champion, or where there is none the challenger of the same model; None without either, or if that is it.
+) -> list[Rival]:
+    """The champion, then the challenger of the same model; without the student, and a version with both aliases once.
 
-    It is judged on this dataset, whatever data it was trained on.
+    They are judged on this dataset, whatever data they were trained on.
     """
-    champion = champion_of(domain.name)
-    alias, version = (CHAMPION, champion) if champion else (CHALLENGER, aliased(student.name, CHALLENGER))
-    if version is None or version == student:
-        return None
-    return Rival(alias, version, judge_version(version, alias, dataset, domain, rules))
+    champion, challenger = champion_of(domain.name), aliased(student.name, CHALLENGER)
+    others = {CHAMPION: champion, CHALLENGER: None if challenger == champion else challenger}
+    return [
+        Rival(alias, version, judge_version(version, alias, dataset, domain, rules))
+        for alias, version in others.items()
+        if version and version != student
+    ]
 
 
 def judged_itself(judged: str, student: str) -> Finding:
@@ -114,13 +133,13 @@ def better_than_popularity(ours_B: np.ndarray, floor_B: np.ndarray) -> Finding:
     )
 
 
-def no_worse_than_rival(ours_B: np.ndarray, rival: Rival | None, margin: float, seed: int) -> Finding:
-    """Whether the difference's interval begins at -margin or above."""
+def no_worse_than(alias: str, ours_B: np.ndarray, rivals: Sequence[Rival], margin: float, seed: int) -> Finding:
+    """Whether the interval of the difference to the rival of that alias begins at -margin or above."""
     from evaluation.significance import compare, number
 
-    name = "no_worse_than_rival"
+    name, rival = f"no_worse_than_{alias}", next((one for one in rivals if one.alias == alias), None)
     if rival is None:
-        return Finding(name=name, passed=True, words="there is no champion and no other challenger to compare with")
+        return Finding(name=name, passed=True, words=NO_RIVAL[alias])
     theirs_B = headline(rival.evaluation)
     difference = compare(ours_B, theirs_B, seed=seed)
     unknown = rival.evaluation.records[0].unknown.targets
@@ -137,7 +156,7 @@ def no_worse_than_rival(ours_B: np.ndarray, rival: Rival | None, margin: float, 
         values={
             "student": float(ours_B.mean()),
             "rival": float(theirs_B.mean()),
-            **{name: getattr(difference, name) for name in ("mean", "low", "high", "p")},
+            **{part: getattr(difference, part) for part in ("mean", "low", "high", "p")},
             "margin": margin,
             "unknown_targets": unknown,
         },
@@ -202,6 +221,35 @@ def answers_in_time(milliseconds: Sequence[float], budget: float) -> Finding:
     )
 
 
+def data_checks_green(checks: "Sequence[Check]", stages: Sequence[str]) -> Finding:
+    """Whether each of the stages was checked and no critical check is red; each red check has a row.
+
+    Args:
+        checks: of the data, those of drift too.
+        stages: that have checks.
+    """
+    red = [one for one in checks if not one.passed]
+    failed, warned = (
+        [f"{one.asset}.{one.name}" for one in red if one.critical is critical] for critical in (True, False)
+    )
+    unchecked = sorted(set(stages) - {one.asset for one in checks})
+    words = [
+        f"of {len(checks)} checks of the data {_counted(failed)} failed",
+        f"{_counted(warned)} {'warn' if len(warned) > 1 else 'warns'}",
+        *([f"no check of {' and '.join(unchecked)} is on record"] if unchecked else []),
+    ]
+    return Finding(
+        name="data_checks_green",
+        passed=not failed and not unchecked,
+        words=", ".join(words),
+        values={"checks": len(checks), "failed": len(failed), "warnings": len(warned)},
+        rows=[
+            {"check": f"{one.asset}.{one.name}", "outcome": one.outcome, "observed": one.observed}
+            for one in sorted(red, key=lambda one: not one.critical)
+        ],
+    )
+
+
 def headline(evaluation: Evaluation) -> np.ndarray:
     """Each user's NDCG@10 over the full catalogue, float64 [B]."""
     from evaluation.metrics import HEADLINE
@@ -209,3 +257,8 @@ def headline(evaluation: Evaluation) -> np.ndarray:
     values: np.ndarray | None = evaluation.records[0].protocol.values(evaluation.ranks)[HEADLINE]
     assert values is not None
     return values
+
+
+def _counted(names: Sequence[str]) -> str:
+    """How many, and which."""
+    return f"{len(names)} ({', '.join(names)})" if names else "none"

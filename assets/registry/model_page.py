@@ -1,7 +1,8 @@
 """The page of a model version: everything that a reviewer decides by, as Markdown, in the version's description.
 
-Belongs here: what stands on the page, in which order. Not here: the numbers (`gate.py`, the result records), what a
-served version is (`packing.model_card`, which ends the page).
+Belongs here: what stands on the page, in which order: what can be found elsewhere comes last, for MLflow keeps no more
+than `LONGEST` characters. Not here: the numbers (`gate.py`, the result records), how a version is called and the notes
+of its training (`packing.model_card`, a file among its artifacts).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,47 +19,53 @@ if TYPE_CHECKING:
 LONGEST = 5000
 """What MLflow's databases keep of a description."""
 
-TOLD = "\n\nThe rest is in the version's model_card.md, among its artifacts.\n"
+CUT = "\n\nThe rest is in Dagster: asset `challenger`, `page` among the metadata of the run of this verdict.\n"
 
 
 def model_page(
     findings: Sequence[Finding],
-    rival: Rival | None,
+    rivals: Sequence[Rival],
     records: "Sequence[ResultRecord]",
     comparisons: "Sequence[ComparisonTable]",
     statistics: Mapping[str, Any],
     *,
-    card: str,
+    title: str,
     links: Mapping[str, str],
     was_challenger: bool = False,
 ) -> str:
-    """The page: verdict, links, data, metrics, comparisons, slices, cost, limits, and the model card.
+    """The whole page: verdict, links, lineage, data, metrics, comparisons, slices, cost, limits, red checks.
 
     Args:
         findings: of the gate.
-        rival: that the student was compared with.
+        rivals: that the student was compared with; slices with the first.
         records: of the student, one a protocol, full ranking first.
         comparisons: of the student with the other recommenders, one a protocol.
         statistics: of the data, by name.
-        card: of the model; it comes last and is cut where the page is longer than MLflow keeps.
+        title: of the page.
         links: name -> address.
         was_challenger: whether an earlier verdict had made it the challenger.
     """
-    title, _, rest = card.partition("\n\n")
+    found = {one.name: one for one in findings}
     parts = [
-        title,
+        f"# {title}",
         _gate(findings, was_challenger=was_challenger),
         " · ".join(f"[{name}]({address})" for name, address in links.items()),
+        f"## Lineage\n\n{_lineage(records[0])}",
         f"## Data\n\n{_data(records[0], statistics)}",
         f"## Metrics\n\n{_metrics(records)}",
-        f"## Compared over the same users\n\n{_compared(findings, rival, comparisons)}",
-        f"## Slices, NDCG@10\n\n{_slices(findings, records[0])}",
-        f"## Cost\n\n{_cost(findings, records[0])}",
-        f"## Limits\n\n{_limits(records[0], rival)}",
-        f"## Model card\n\n{rest}",
+        f"## Compared over the same users\n\n{_compared(found, rivals, comparisons)}",
+        f"## Slices, NDCG@10\n\n{_slices(found['no_slice_collapsed'], rivals, records[0])}",
+        f"## Cost\n\n{_cost(records[0])}",
+        f"## Limits\n\n{_limits(records[0], rivals)}",
+        *([f"## Red checks of the data\n\n{_red(rows)}"] if (rows := found["data_checks_green"].rows) else []),
+        "How it is called, and the notes of its training: `model_card.md`, among its artifacts.",
     ]
-    page = "\n\n".join(part.rstrip() for part in parts) + "\n"
-    return page if len(page) <= LONGEST else page[: LONGEST - len(TOLD)].rpartition("\n")[0] + TOLD
+    return "\n\n".join(parts) + "\n"
+
+
+def shortened(page: str) -> str:
+    """What MLflow can keep of a page: all of it, or whole lines and where the rest is."""
+    return page if len(page) <= LONGEST else page[: LONGEST - len(CUT)].rpartition("\n")[0].rstrip() + CUT
 
 
 def _gate(findings: Sequence[Finding], *, was_challenger: bool) -> str:
@@ -69,8 +76,18 @@ def _gate(findings: Sequence[Finding], *, was_challenger: bool) -> str:
     return "\n".join([f"**Gate: {verdict}**{lost}", "", *lines])
 
 
+def _lineage(record: "ResultRecord") -> str:
+    made = record.provenance
+    upstream = ", ".join(f"{asset} `{identity}`" for asset, identity in made.upstream.items())
+    return (
+        f"Identity `{made.identity}`: profile {record.training.profile}, settings `{made.settings_hash}`, seed "
+        f"{made.seed}, code `{made.code}`, commit `{(made.commit or 'none')[:12]}`. "
+        f"Made from {upstream or 'the data alone'}."
+    )
+
+
 def _data(record: "ResultRecord", statistics: Mapping[str, Any]) -> str:
-    made = ", **synthetic**: made by this project" if record.synthetic else ""
+    made = ", **synthetic**: made by this project, of no use outside it" if record.synthetic else ""
     return (
         f"{record.title}{made}. Reviews from {statistics['first_day']} to {statistics['last_day']}; judged on "
         f"{record.users:,} users and {record.items:,} items of data version {record.data_version}, trained on "
@@ -88,68 +105,84 @@ def _metrics(records: "Sequence[ResultRecord]") -> str:
     return f"{words}\n\n{markdown_table(['', *(record.protocol.title() for record in records)], rows)}"
 
 
-def _compared(findings: Sequence[Finding], rival: Rival | None, comparisons: "Sequence[ComparisonTable]") -> str:
+def _compared(found: Mapping[str, Finding], rivals: Sequence[Rival], comparisons: "Sequence[ComparisonTable]") -> str:
     from evaluation.report.labels import label
-    from evaluation.significance import number, p_words
+    from evaluation.significance import number
 
     rows = []
-    found = next(one.values for one in findings if one.name == "no_worse_than_rival")
-    if rival:
-        rows.append([rival.words(), _difference(found["mean"], found["low"], found["high"]), p_words(found["p"])])
+    for rival in rivals:
+        values = found[f"no_worse_than_{rival.alias}"].values
+        told = _difference(values["mean"], values["low"], values["high"])
+        rows.append([f"{rival.alias}, version {rival.version.version}", told, _p(values["p"])])
     for row in next((table.rows for table in comparisons if table.protocol == "full"), ()):
         difference = row.difference
         told = _difference(difference.mean, difference.low, difference.high)
-        rows.append([label(row.against), told, p_words(row.adjusted)])
-    margin = f"The margin is {number(found['margin'])}. " if rival else "There is no champion. "
+        rows.append([label(row.against), told, _p(row.adjusted)])
+    versions = (
+        f"The margin is {number(values['margin'])}."
+        if rivals
+        else "Of earlier versions there is no champion and no other challenger to compare with."
+    )
     corrected = "p of the recommenders of this run is after Holm's correction."
-    return f"{margin}{corrected}\n\n{markdown_table(['NDCG@10 minus that of', 'difference (95 %)', 'p'], rows)}"
+    return f"{versions} {corrected}\n\n{markdown_table(['NDCG@10 minus that of', 'difference (95 %)', 'p'], rows)}"
 
 
-def _slices(findings: Sequence[Finding], record: "ResultRecord") -> str:
+def _slices(collapsed: Finding, rivals: Sequence[Rival], record: "ResultRecord") -> str:
     from evaluation.metrics import HEADLINE
     from evaluation.significance import number
 
-    against = {row["slice"]: row for one in findings for row in one.rows}
+    against = {row["slice"]: row for row in collapsed.rows}
     rows = []
     for part in record.slices:
         told = [part.name, part.rule, f"{part.users:,}", _interval(part.metrics[HEADLINE])]
         if row := against.get(part.name):
             told += [number(row["rival"]), f"{number(row['low'], '+')} to {number(row['high'], '+')}", row["verdict"]]
         rows.append(told + [""] * (7 - len(told)) if against else told)
-    return markdown_table(["", "who", "users", "student", *(["rival", "difference", ""] if against else [])], rows)
+    return markdown_table(
+        ["", "who", "users", "student", *([rivals[0].alias, "difference", ""] if against else [])], rows
+    )
 
 
-def _cost(findings: Sequence[Finding], record: "ResultRecord") -> str:
+def _cost(record: "ResultRecord") -> str:
     from evaluation.report.labels import duration
 
-    request = next(one.values["median_ms"] for one in findings if one.name == "answers_in_time")
     return (
         f"Training {duration(record.training.cost.seconds)}, with all that it stands on "
         f"{duration(record.total_training_seconds)}; ranking {record.users:,} users "
-        f"{duration(record.inference.seconds)}; one request {request:.1f} ms (median). "
+        f"{duration(record.inference.seconds)}. "
         f"{record.training.parameters:,} numbers are read for a prediction. {record.training.cost.hardware.words()}."
     )
 
 
-def _limits(record: "ResultRecord", rival: Rival | None) -> str:
+def _limits(record: "ResultRecord", rivals: Sequence[Rival]) -> str:
     from evaluation.report.training_section import OBJECTIVES
 
     limits = ["One training with one seed: the intervals are over users, not over trainings."]
-    if record.synthetic:
-        limits.append("Trained on synthetic data: of no use outside this project.")
     if record.training.scaled_down:
         limits.append("The backbone is smaller than the paper's.")
     if record.training.objective:
         limits.append(f"{OBJECTIVES.get(record.training.objective, record.training.objective)}.")
-    if rival and rival.evaluation.records[0].data_version != rival.evaluation.records[0].provenance.data_version:
-        limits.append(f"The {rival.alias} learned from other data, and can't know items that came later.")
+    judged = {rival.alias: rival.evaluation.records[0] for rival in rivals}
+    if older := [alias for alias, of in judged.items() if of.data_version != of.provenance.data_version]:
+        limits.append(f"The {' and the '.join(older)} learned from other data, and can't know items that came later.")
     return "\n".join(f"- {limit[:1].upper()}{limit[1:]}" for limit in limits)
+
+
+def _red(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What each saw, up to its explanation, which Dagster has."""
+    return "\n".join(f"- `{row['check']}` ({row['outcome']}): {row['observed'].partition(';')[0]}" for row in rows)
 
 
 def _interval(interval: "Interval | None") -> str:
     from evaluation.significance import number
 
     return f"{number(interval.mean)} ({number(interval.low)} to {number(interval.high)})" if interval else "–"
+
+
+def _p(value: float) -> str:
+    from evaluation.significance import p_words
+
+    return p_words(value).removeprefix("p ").removeprefix("= ")
 
 
 def _difference(mean: float, low: float, high: float) -> str:

@@ -10,11 +10,15 @@ import pytest
 from dagster import AssetCheckSeverity
 
 from assets.amazon.dataset import Dataset
+from assets.amazon.validation.docs import STAGES, add_to_data_docs
+from assets.amazon.validation.rules import Check, CheckResult, Validation
+from assets.configuration.domains import DriftLimits
 from assets.data import DatasetStatistics
 from assets.delivery import Decision, challenger, read_decision
+from assets.drift import Drift
 from assets.registry import promotions
 from assets.registry.champion import champion_of
-from assets.registry.gate import CHECKS, answers_in_time, find_rival
+from assets.registry.gate import CHECKS, answers_in_time, find_rivals
 from assets.registry.store import connect, model_name
 from assets.registry.versions import aliased, set_alias, tags_of
 from assets.results import Report, Results, gather
@@ -43,6 +47,8 @@ DATASET = ring()
 POPULARITY = (fit_popularity, PopularitySettings())
 GRAPH = (fit_successor_graph, SuccessorGraphSettings())
 """Knows what comes next on the ring, as popularity can't."""
+MIDDLING = (fit_successor_graph, SuccessorGraphSettings(backward=1.0, recency=1.0))
+"""Takes what came before for as likely: better than popularity, worse than the graph."""
 
 OLDER_IDS = DATASET.item_ids[:9]
 
@@ -66,6 +72,14 @@ def recommender(name: str, fit: tuple[Any, Any], domain: str, seed: int = 0, dat
     """Trained, judged and registered."""
     made = judged(trained(name, *fit, dataset, domain, seed=seed), dataset)
     return made.model_copy(update={"model": registered(made, dataset)})
+
+
+def note_checks(domain: str, *found: CheckResult, of: str = "item_texts") -> None:
+    """What a stage's checks came to, in the domain's Data Docs; by default one green check."""
+    results = found or (CheckResult("sound", passed=True, critical=True, observed="all is well"),)
+    checks = tuple(Check(one.name, "by hand", critical=one.critical) for one in results)
+    validation = Validation(of, checks, results, ())
+    add_to_data_docs(home.data_docs_directory(domain), validation, domain=domain, synthetic=True)
 
 
 def values_of(directory: Path) -> np.ndarray:
@@ -110,6 +124,7 @@ class Gate:
         splits: Dataset | None = None,
         described: str | None = None,
         narrow: Checkpoint | None = None,
+        moved: Drift | None = None,
         delivered: str = "student",
         **settings: Any,
     ) -> Verdict:
@@ -132,6 +147,7 @@ class Gate:
             "narrow_student": narrow or student.model_copy(update={"name": "narrow_student", "model": None}),
             "main_results": found,
             "dataset_statistics": statistics,
+            "drift": moved or drifted(self.place.dataset.version),
             "evaluation_report": report,
         }
         config = {"profile": {"overrides": {"gate": settings, "delivery": {"recommender": delivered}}}}
@@ -154,8 +170,17 @@ class Gate:
         return connect(home.mlflow_uri()).get_model_version(self.model, number).description
 
 
+def drifted(data_version: str, **values: float) -> Drift:
+    """These measures of drift."""
+    return Drift(data_version=data_version, limits=DriftLimits(), words="data 2 against data 1", values=values)
+
+
 def gate_on(dataset: Dataset, request: pytest.FixtureRequest, folder: Path) -> Gate:
-    return Gate(wired(folder, request.node.name[5:45].strip("_").lower(), dataset))
+    """On a domain of the test's name, whose data were checked and are sound."""
+    place = wired(folder, request.node.name[5:45].strip("_").lower(), dataset)
+    for stage in STAGES:
+        note_checks(place.domain, of=stage)
+    return Gate(place)
 
 
 @pytest.fixture
@@ -174,7 +199,9 @@ def test_a_first_student_that_was_judged_itself_and_beats_popularity_is_accepted
     assert ours > theirs
     assert verdict.words("judged_itself") == "the results are of this very student"
     assert verdict.words("better_than_popularity") == f"NDCG@10 over the full catalogue {ours}, popularity {theirs}"
-    assert verdict.words("no_worse_than_rival") == "there is no champion and no other challenger to compare with"
+    assert verdict.words("no_worse_than_champion") == "the domain has no other champion to compare with"
+    assert verdict.words("no_worse_than_challenger") == "no other version waits as the challenger"
+    assert "there is no champion and no other challenger to compare with" in gate.page("1")
     assert verdict.words("no_slice_collapsed") == "there is no other version to compare slices with"
     assert f"version {student.model.version} is the challenger" in verdict.decision.words()
     assert read_decision(gate.place.domain) == verdict.decision
@@ -216,13 +243,14 @@ def test_a_student_worse_than_the_champion_is_held_back(gate: Gate) -> None:
     good, weak = gate.student(GRAPH), gate.student(POPULARITY)
     set_alias(good.model, "champion")
     verdict = gate.pass_through(weak)
-    assert "no_worse_than_rival" in verdict.failed
+    assert "no_worse_than_champion" in verdict.failed
     assert gate.alias() is None
     ours, theirs = (values_of(one.evaluation) for one in (weak, good))
     difference = compare(ours, theirs, seed=5)
     assert difference.low < -0.001
-    told = verdict.words("no_worse_than_rival")
-    assert told.startswith(f"champion, version 1 of {gate.model} (trained on data {DATASET.version}) on the same users")
+    told = verdict.words("no_worse_than_champion")
+    trained_on = f"(trained on data {DATASET.version}, profile tiny)"
+    assert told.startswith(f"champion, version 1 of {gate.model} {trained_on} on the same users")
     assert f"{number(theirs.mean())}, difference {number(difference.mean, '+')} " in told
     assert f"({number(difference.low, '+')} to {number(difference.high, '+')}), which begins below −.0010" in told
     assert gate.tags("2")["slmrec.gate.rival"] == f"{gate.model}/1"
@@ -234,18 +262,19 @@ def test_the_margin_is_the_profiles(gate: Gate) -> None:
     set_alias(good.model, "champion")
     low = compare(values_of(weak.evaluation), values_of(good.evaluation), seed=5).low
     inside = gate.pass_through(weak, margin=-low + 1e-6)
-    assert "no_worse_than_rival" not in inside.failed
-    assert "does not begin below" in inside.words("no_worse_than_rival")
+    assert "no_worse_than_champion" not in inside.failed
+    assert "does not begin below" in inside.words("no_worse_than_champion")
     outside = gate.pass_through(weak, margin=-low - 1e-6)
-    assert "no_worse_than_rival" in outside.failed
+    assert "no_worse_than_champion" in outside.failed
 
 
 def test_without_a_champion_a_much_worse_student_does_not_take_the_challengers_alias(gate: Gate) -> None:
     good, weak = gate.student(GRAPH), gate.student(POPULARITY)
     assert gate.pass_through(good).decision.accepted
     verdict = gate.pass_through(weak)
-    assert "no_worse_than_rival" in verdict.failed
-    assert verdict.words("no_worse_than_rival").startswith(f"challenger, version 1 of {gate.model} (trained on data")
+    assert "no_worse_than_challenger" in verdict.failed
+    told = verdict.words("no_worse_than_challenger")
+    assert told.startswith(f"challenger, version 1 of {gate.model} (trained on data")
     assert gate.alias() == good.model
     assert read_decision(gate.place.domain) == verdict.decision
 
@@ -258,18 +287,105 @@ def test_an_equal_student_takes_the_alias_and_a_second_look_at_it_changes_nothin
     assert gate.tags("2")["slmrec.gate.rival"] == ""
 
 
-def test_the_champion_is_the_rival_and_not_the_challenger(gate: Gate) -> None:
-    """A champion weaker than the challenger: the student has to hold up against the champion alone."""
-    strong, weak, new = gate.student(GRAPH), gate.student(POPULARITY), gate.student(GRAPH, seed=1)
+def test_a_better_challenger_that_waits_is_displaced_by_no_worse_student_than_itself(gate: Gate) -> None:
+    """The champion is weaker than both: a student between the two is held back, and an equal one takes the alias."""
+    weak, waiting, middling = gate.student(POPULARITY), gate.student(GRAPH), gate.student(MIDDLING)
     set_alias(weak.model, "champion")
-    set_alias(strong.model, "challenger")
-    rival = find_rival(new.model, DATASET, domain_of(gate.place.domain), RULES)
-    assert rival
-    assert (rival.alias, rival.version) == ("champion", weak.model)
-    assert find_rival(weak.model, DATASET, domain_of(gate.place.domain), RULES) is None
-    verdict = gate.pass_through(new)
+    set_alias(waiting.model, "challenger")
+    verdict = gate.pass_through(middling)
+    assert verdict.failed == {"no_worse_than_challenger"}
+    assert (gate.alias("champion"), gate.alias()) == (weak.model, waiting.model)
+    champions, theirs, ours = (values_of(one.evaluation) for one in (weak, waiting, middling))
+    assert champions.mean() < ours.mean() < theirs.mean()
+    difference = compare(ours, theirs, seed=5)
+    told = verdict.words("no_worse_than_challenger")
+    assert told.startswith(f"challenger, version 2 of {gate.model} (trained on data {DATASET.version}, profile tiny)")
+    assert f"{number(theirs.mean())}, difference {number(difference.mean, '+')} " in told
+    assert verdict.checks["no_worse_than_challenger"].metadata["low"].value == difference.low
+    assert verdict.words("no_worse_than_champion").startswith(f"champion, version 1 of {gate.model}")
+    page = gate.page("3").replace("&emsp;", "")
+    assert "| champion, version 1 |" in page
+    assert "| challenger, version 2 |" in page
+    assert f"✗ `no_worse_than_challenger`: {told}" in page
+    assert gate.tags("3")["slmrec.gate.rival"] == f"{gate.model}/1"  # what a promotion asks for
+
+    assert gate.pass_through(middling, margin=-difference.low + 1e-6).decision.accepted
+    assert gate.alias() == middling.model
+    assert gate.pass_through(gate.student(GRAPH, seed=1)).decision.accepted
+
+
+def test_no_version_is_compared_with_itself_and_none_twice(gate: Gate) -> None:
+    first, second = gate.student(GRAPH), gate.student(GRAPH, seed=1)
+
+    def rivals(student: Checkpoint) -> list[tuple[str, Any]]:
+        found = find_rivals(student.model, DATASET, domain_of(gate.place.domain), RULES)
+        return [(one.alias, one.version) for one in found]
+
+    set_alias(first.model, "challenger")
+    assert (rivals(first), rivals(second)) == ([], [("challenger", first.model)])
+    set_alias(first.model, "champion")  # the challenger was promoted: it waits no longer
+    assert (rivals(first), rivals(second)) == ([], [("champion", first.model)])
+    set_alias(second.model, "challenger")
+    assert (rivals(first), rivals(second)) == ([("challenger", second.model)], [("champion", first.model)])
+
+
+def test_a_challenger_of_older_data_is_judged_on_the_same_users(gate: Gate) -> None:
+    """It waits beside a champion, and can't know the newer items: the student is better and takes the alias."""
+    set_alias(gate.student(POPULARITY).model, "champion")
+    waiting = trained("student", *GRAPH, older(), gate.place.domain)
+    set_alias(registered(waiting, older()), "challenger")
+    verdict = gate.pass_through(gate.student(GRAPH))
     assert verdict.decision.accepted
-    assert (gate.alias("champion"), gate.alias()) == (weak.model, new.model)
+    told = verdict.words("no_worse_than_challenger")
+    assert f"trained on data {older().version}" in told
+    unknown = np.mean([DATASET.item_ids[target - 1] not in OLDER_IDS for target in DATASET.targets("test")])
+    assert told.endswith(f"it doesn't know {unknown:.1%} of the targets")
+    assert "The challenger learned from other data" in gate.page("3")
+
+
+def test_a_critical_check_of_the_data_that_is_red_holds_the_student_back(gate: Gate) -> None:
+    student = gate.student(GRAPH)
+    note_checks(gate.place.domain, CheckResult("bad_share", passed=False, critical=True, observed="2 % of lines"))
+    verdict = gate.pass_through(student)
+    assert verdict.failed == {"data_checks_green"}
+    assert gate.alias() is None
+    words = "of 6 checks of the data 1 (item_texts.bad_share) failed, none warns"
+    assert verdict.words("data_checks_green") == words
+    assert f"✗ `data_checks_green`: {words}" in gate.page("1")
+    (home.data_docs_directory(gate.place.domain) / "item_texts.json").unlink()
+    unknown = gate.pass_through(student)
+    assert unknown.failed == {"data_checks_green"}
+    assert unknown.words("data_checks_green").endswith("no check of item_texts is on record")
+
+
+def test_warnings_of_the_data_and_of_drift_pass_and_are_named(gate: Gate) -> None:
+    note_checks(
+        gate.place.domain,
+        CheckResult("texts_clean", passed=False, critical=False, observed="3 tags"),
+        CheckResult("one_row_an_item", passed=True, critical=True, observed="12 rows"),
+    )
+    moved = drifted(DATASET.version, new_items=0.31, new_users=0.1)
+    verdict = gate.pass_through(gate.student(GRAPH), moved=moved)
+    assert verdict.decision.accepted
+    words = "of 9 checks of the data none failed, 2 (item_texts.texts_clean, drift.new_items) warn"
+    assert verdict.words("data_checks_green") == words
+    assert words in gate.tags("1")["slmrec.gate.reasons"]
+    check = verdict.checks["data_checks_green"]
+    assert (check.metadata["checks"].value, check.metadata["failed"].value, check.metadata["warnings"].value) == (
+        9,
+        0,
+        2,
+    )
+    seen = "31.0%, 20.0% is allowed; data 2 against data 1"
+    rows = [row.data for row in check.metadata["table"].value.records]
+    assert rows == [
+        {"check": "item_texts.texts_clean", "outcome": "warning", "observed": "3 tags"},
+        {"check": "drift.new_items", "outcome": "warning", "observed": seen},
+    ]
+    page = gate.page("1")
+    assert f"✓ `data_checks_green`: {words}" in page
+    told = "- `item_texts.texts_clean` (warning): 3 tags\n- `drift.new_items` (warning): 31.0%, 20.0% is allowed\n"
+    assert told in page  # without which data: Dagster has it
 
 
 def test_a_champion_of_older_data_is_judged_on_the_same_users(gate: Gate) -> None:
@@ -279,7 +395,7 @@ def test_a_champion_of_older_data_is_judged_on_the_same_users(gate: Gate) -> Non
     verdict = gate.pass_through(student)
     unknown = np.mean([DATASET.item_ids[target - 1] not in OLDER_IDS for target in DATASET.targets("test")])
     assert 0 < unknown < 1
-    told = verdict.words("no_worse_than_rival")
+    told = verdict.words("no_worse_than_champion")
     assert f"trained on data {older().version}" in told
     assert told.endswith(f"it doesn't know {unknown:.1%} of the targets")
     assert verdict.decision.accepted
@@ -303,7 +419,7 @@ def test_a_slice_that_collapses_holds_the_student_back(
         assert rows[name]["student"] == pytest.approx(ours.mean())
         lost = compare(ours, theirs, seed=5).high < -0.2 * theirs.mean()
         assert rows[name]["verdict"] == expected == ("collapsed" if lost else "kept")
-    assert verdict.checks["no_slice_collapsed"].metadata["slices"].value.records[0].data["slice"] in rows
+    assert verdict.checks["no_slice_collapsed"].metadata["table"].value.records[0].data["slice"] in rows
 
     spared = gate.pass_through(weak, margin=1.0, slice_users=1000)
     assert "no_slice_collapsed" not in spared.failed
@@ -351,10 +467,10 @@ def test_results_or_statistics_of_other_splits_are_refused(gate: Gate) -> None:
     set_alias(student.model, "champion")
     with pytest.raises(ValueError, match=f"version {DATASET.version}, but the splits are now {older().version}"):
         gate.pass_through(student, splits=older())
-    with pytest.raises(
-        ValueError, match=f"dataset_statistics describes data version {older().version}, but the splits"
-    ):
+    with pytest.raises(ValueError, match=f"dataset_statistics is of data version {older().version}, but the splits"):
         gate.pass_through(student, described=older().version)
+    with pytest.raises(ValueError, match=f"drift is of data version {older().version}, but the splits"):
+        gate.pass_through(student, moved=drifted(older().version))
     assert gate.alias() is None
 
 
@@ -391,15 +507,18 @@ def test_the_versions_page_has_what_a_reviewer_decides_by(gate: Gate) -> None:
     weak = gate.pass_through(gate.student(POPULARITY))
     failed = gate.page(weak.decision.model.version)
     assert "**Gate: failed**" in failed
-    assert f"✗ `no_worse_than_rival`: {weak.words('no_worse_than_rival')}" in failed
+    assert f"✗ `no_worse_than_champion`: {weak.words('no_worse_than_champion')}" in failed
 
 
 def test_a_long_page_is_cut_at_a_line_and_says_so(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it says the rest is, the whole page is."""
     monkeypatch.setattr("assets.registry.model_page.LONGEST", 2000)
-    gate.pass_through(gate.student(GRAPH))
-    page = gate.page("1")
-    assert len(page) <= 2000
-    assert page.endswith("|\n\nThe rest is in the version's model_card.md, among its artifacts.\n")
+    verdict = gate.pass_through(gate.student(GRAPH))
+    page, whole = gate.page("1"), verdict.shown["page"]
+    assert len(page) <= 2000 < len(whole)
+    kept, told = page.rsplit("\n\n", 1)
+    assert told == "The rest is in Dagster: asset `challenger`, `page` among the metadata of the run of this verdict.\n"
+    assert whole.startswith(f"{kept}\n")
 
 
 def test_nobody_is_promoted_unless_the_profile_says_so(gate: Gate) -> None:
@@ -446,9 +565,9 @@ def test_the_champion_is_the_rival_whichever_model_it_is_of(gate: Gate) -> None:
     set_alias(weak.model, "champion")
     verdict = gate.pass_through(weak, narrow=narrow, delivered="narrow_student", promote=True)
     assert verdict.decision.accepted
-    assert verdict.words("no_worse_than_rival").startswith(f"champion, version 1 of {gate.model} (trained on data")
+    assert verdict.words("no_worse_than_champion").startswith(f"champion, version 1 of {gate.model} (trained on data")
     theirs = number(values_of(weak.evaluation).mean())
-    assert f"on the same users {theirs}, difference +" in verdict.words("no_worse_than_rival")
+    assert f"on the same users {theirs}, difference +" in verdict.words("no_worse_than_champion")
     assert tags_of(narrow.model.name, "1")["slmrec.gate.rival"] == f"{gate.model}/1"
     assert (gate.alias("champion"), champion_of(domain)) == (None, narrow.model)
     entries = promotions.notice(domain)
@@ -458,6 +577,5 @@ def test_the_champion_is_the_rival_whichever_model_it_is_of(gate: Gate) -> None:
     ]
     good = gate.student(GRAPH, seed=1)
     assert gate.pass_through(good, narrow=narrow).decision.accepted
-    rival = find_rival(good.model, DATASET, domain_of(domain), RULES)
-    assert rival
-    assert (rival.alias, rival.version) == ("champion", narrow.model)
+    rivals = find_rivals(good.model, DATASET, domain_of(domain), RULES)
+    assert [(one.alias, one.version) for one in rivals] == [("champion", narrow.model)]

@@ -66,7 +66,15 @@ READ = {
         "narrow_student",
     },
     "evaluation_report": {"main_results", "dataset_statistics"},
-    "challenger": {"splits", "student", "narrow_student", "main_results", "dataset_statistics", "evaluation_report"},
+    "challenger": {
+        "splits",
+        "student",
+        "narrow_student",
+        "main_results",
+        "dataset_statistics",
+        "drift",
+        "evaluation_report",
+    },
     "champion": {"challenger"},
     "recommendations": {"interactions", "champion"},
 }

@@ -51,6 +51,8 @@ def test_the_version_has_its_verdict_and_its_page(finished: Workplace) -> None:
         f"Reviews from {statistics['first_day']} to {statistics['last_day']}",
         "| SASRec |",
         "| head |",
+        f"## Lineage\n\nIdentity `{found['tags']['slmrec.identity']}`: profile tiny",
+        "✓ `data_checks_green`: of ",
         "[MLflow run of the training](http",
         "report.html",
     ):
@@ -81,13 +83,19 @@ def test_a_reviewer_promotes_and_goes_back(place: Workplace) -> None:
 
     in_store(place, 'client.set_registered_model_alias(name, "champion", "2")')
     head, *lines = place.run("history", "--domain", "tiny").stdout.splitlines()
-    assert head.split() == ["when", "(UTC)", "action", "from", "to", "by", "gate", "why"]
-    assert [" ".join(line.split()[2:]) for line in lines] == [
-        "promoted none student 1 ada passed it's the best",
-        "promoted, forced student 1 student 2 bob failed a test",
-        "rolled back student 2 student 1 bob passed clicks fell",
-        "changed by hand student 1 student 2 unknown failed the registry's alias is not what this log knew",
-    ]
+    assert head.split() == ["when", "(UTC)", "action", "from", "to", "by", "gate", "why", "evidence"]
+    evidence = place.record("challenger")["findings"][0]["words"]
+    for line, told in zip(
+        lines,
+        [
+            "promoted none student 1 ada passed it's the best",
+            "promoted, forced student 1 student 2 bob failed a test",
+            "rolled back student 2 student 1 bob passed clicks fell",
+            "noticed changed by hand student 1 student 2 unknown failed the registry's alias is not what this log knew",
+        ],
+        strict=True,
+    ):
+        assert " ".join(line.split()[2:]).startswith(f"{told} {evidence}")
 
 
 def test_the_other_models_version_is_named_by_its_recommender(place: Workplace, tmp_path: Path) -> None:
