@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -162,18 +163,23 @@ def dagster_home() -> Path:
 
 
 def mlflow_uri() -> str:
-    """`$MLFLOW_TRACKING_URI`, or a SQLite file below the home.
+    """`$MLFLOW_TRACKING_URI`, a PostgreSQL's with its driver, or a SQLite file below the home.
 
     A server's user name and password go from the address to where MLflow's client looks for them, into this process's
     environment: the address itself comes to stand in links and messages.
     """
-    uri = os.environ.get(TRACKING_VARIABLE) or f"sqlite:///{home() / 'mlflow.db'}"
+    uri = _with_driver(os.environ.get(TRACKING_VARIABLE) or f"sqlite:///{home() / 'mlflow.db'}")
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
         return uri
     for name, value in (("USERNAME", parts.username), ("PASSWORD", parts.password)):
         os.environ.setdefault(f"MLFLOW_TRACKING_{name}", unquote(value or ""))
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _with_driver(address: str) -> str:
+    """A PostgreSQL's address with the driver of the extra `scale`: SQLAlchemy 2.1 takes another one by itself."""
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", address)
 
 
 def mlflow_artifacts() -> Path:
@@ -198,8 +204,8 @@ def prepare_home() -> Path:
         The home.
 
     Raises:
-        ValueError: if it can't be written, its disk is nearly full, or Dagster is to use Postgres and its settings
-            there say nothing of it.
+        ValueError: if it can't be written, its disk is nearly full, or Dagster is to use Postgres and its package is
+            missing or its settings there say nothing of it.
     """
     path = home()
     try:
@@ -225,6 +231,14 @@ def prepare_home() -> Path:
 
 def _prepare_dagster(settings: Path) -> None:
     on_postgres = bool(os.environ.get(POSTGRES_VARIABLE))
+    if on_postgres:
+        if find_spec("dagster_postgres") is None:
+            raise ValueError(
+                f"{POSTGRES_VARIABLE} is set, but the package dagster-postgres is not installed. Install the extra "
+                "`scale` (.venv/bin/python -m pip install --constraint constraints.txt --editable '.[scale]'), or "
+                "unset the variable."
+            )
+        os.environ[POSTGRES_VARIABLE] = _with_driver(os.environ[POSTGRES_VARIABLE])  # Dagster reads it there
     former = settings.exists() and hashlib.sha256(settings.read_bytes()).hexdigest() in FORMER_DAGSTER_YAML
     if not settings.exists() or (former and not on_postgres):
         added = DAGSTER_ON_POSTGRES if on_postgres else ""

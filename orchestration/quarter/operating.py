@@ -43,7 +43,14 @@ POPULARITY_LIMIT = 0.005
 """Of `item_popularity_psi`: all purchases against all, a tenth of them new, are below 0.002 in a usual week (ours)."""
 RUINED = {"narrow_student": {"training": {"learning_rate": 0.000008}}}
 """As somebody writes it who is off by three zeros."""
-HERE_ONLY = ("MLFLOW_TRACKING_URI", "SLMREC_WEBHOOK", "SLMREC_SCHEDULE", "SLMREC_TIME_ZONE")
+HERE_ONLY = (
+    "DAGSTER_POSTGRES_URL",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+    "MLFLOW_TRACKING_URI",
+    "SLMREC_SCHEDULE",
+    "SLMREC_TIME_ZONE",
+    "SLMREC_WEBHOOK",
+)
 """Variables that would lead out of the quarter, or move its ticks."""
 
 

@@ -1,6 +1,8 @@
 """The sensor: it notices who became the champion, also by hand, and tells Dagster."""
 
+import datetime as dt
 import json
+import textwrap
 from collections.abc import Sequence
 
 from dagster import (
@@ -13,7 +15,7 @@ from dagster import (
     sensor,
 )
 
-from assets.delivery import champion
+from assets.delivery import AGEING_AFTER, STALE_AFTER, champion
 from assets.registry import promotions
 from assets.registry.promotion_log import Entry
 from assets.registry.store import model_prefix, model_url
@@ -22,6 +24,9 @@ from assets.workspace.checkpoints import RegisteredVersion
 from assets.workspace.presentation import table_metadata
 
 SECONDS_BETWEEN_LOOKS = 60
+BY_HAND = "changed by hand"
+EVIDENCE_CHARACTERS = 160
+"""Of the gate's reasons in a row, those that failed first; the version's page has them whole (ours)."""
 
 
 def champion_sensor(domains: Sequence[str]) -> SensorDefinition:
@@ -39,7 +44,7 @@ def champion_sensor(domains: Sequence[str]) -> SensorDefinition:
     def look(context: SensorEvaluationContext) -> SensorResult:
         home.prepare_home()
         told: dict[str, int] = json.loads(context.cursor or "{}")
-        changed, refused = [], []
+        changed, refused, ages = [], [], []
         for domain in domains:
             try:
                 log = promotions.notice(domain)
@@ -48,10 +53,17 @@ def champion_sensor(domains: Sequence[str]) -> SensorDefinition:
                 continue
             if len(log) > told.get(domain, 0):
                 changed.append(_materialisation(domain, log))
+                if warning := _warning(domain, log[-1]):
+                    context.log.warning(warning)
             told[domain] = len(log)
+            if log and log[-1].after:
+                ages.append(f"{domain} {_age(log[-1])}")
         if refused and not changed:
             raise ValueError(" ".join(refused))
-        skip = None if changed else "No champion has changed since the last look."
+        quiet = "No champion has changed since the last look."
+        if ages:
+            quiet += f" Days since the last change: {', '.join(ages)}."
+        skip = None if changed else quiet
         return SensorResult(asset_events=changed, cursor=json.dumps(told), skip_reason=skip)
 
     return look
@@ -60,17 +72,38 @@ def champion_sensor(domains: Sequence[str]) -> SensorDefinition:
 def _materialisation(domain: str, log: Sequence[Entry]) -> AssetMaterialization:
     """The champion's page: the newest change, and the whole log as a table, newest first."""
     newest = log[-1]
-    version = newest.after
+    version, warning = newest.after, _warning(domain, newest)
     return AssetMaterialization(
         champion.key,
         partition=domain,
         metadata={
             "champion": f"{version.name}, version {version.version}" if version else "none",
             "changed": f"{newest.action} by {newest.by}: {newest.why}",
+            "since": MetadataValue.timestamp(newest.at),
+            **({"warning": MetadataValue.md(f"**{warning}**")} if warning else {}),
             "log": table_metadata([_unbroken(as_row(domain, entry)) for entry in reversed(log)]),
             **({"model": MetadataValue.url(model_url(version))} if version else {}),
         },
     )
+
+
+def _warning(domain: str, entry: Entry) -> str | None:
+    """That a version became the champion by hand without having passed its gate."""
+    version = entry.after
+    if entry.action != BY_HAND or version is None or entry.gate == promotions.PASSED:
+        return None
+    verdict = f"has failed its gate ({_evidence(entry)})" if entry.gate else "was never judged by the gate"
+    return (
+        f"Version {version.version} of {version.name} was made the champion by hand, and {verdict}. If that was a "
+        f"mistake: make rollback DOMAIN={domain} REASON=…"
+    )
+
+
+def _age(entry: Entry) -> str:
+    """Days since that change, and whether that is long; Dagster's freshness sees the newest change of all domains."""
+    age = dt.datetime.now(dt.UTC) - entry.at
+    word = " (stale)" if age >= STALE_AFTER else " (ageing)" if age >= AGEING_AFTER else ""
+    return f"{age.days}{word}"
 
 
 def _unbroken(row: dict[str, str]) -> dict[str, str]:
@@ -80,17 +113,26 @@ def _unbroken(row: dict[str, str]) -> dict[str, str]:
 
 
 def as_row(domain: str, entry: Entry) -> dict[str, str]:
-    """An entry of the log as a row of plain texts; a version is named by its recommender and number."""
+    """An entry of the log as a row of plain texts; a version is named by its recommender and number.
+
+    When a change was made by hand is not known: its time is that of noticing it, and the row says so.
+    """
 
     def words(version: RegisteredVersion | None) -> str:
         return f"{version.name.removeprefix(model_prefix(domain))} {version.version}" if version else "none"
 
     return {
-        "when (UTC)": entry.at.strftime("%Y-%m-%d %H:%M:%S"),
+        "when (UTC)": entry.at.strftime("%Y-%m-%d %H:%M:%S") + (", noticed" if entry.action == BY_HAND else ""),
         "action": f"{entry.action}, forced" if entry.forced else entry.action,
         "from": words(entry.before),
         "to": words(entry.after),
         "by": entry.by,
         "gate": entry.gate or "never judged",
         "why": entry.why,
+        "evidence": _evidence(entry),
     }
+
+
+def _evidence(entry: Entry) -> str:
+    """The gate's reasons, shortened."""
+    return textwrap.shorten(entry.reasons or "none", EVIDENCE_CHARACTERS, placeholder=" …")

@@ -12,6 +12,7 @@ QUICK = {
     "THP_MEM_ALLOC_ENABLE": "1",  # torch's matrices in huge pages: multiplications by them take a quarter less time
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the next look at the registry is seconds away
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "SLMREC_MLFLOW_PATIENCE": "5",  # a training's patience is minutes, in which /health would not say what is wrong
 }
 
 

@@ -1,9 +1,10 @@
 """The quarter in small: what is planted in the files, what is asked for, the reviewer, what counts as seen, the table.
 
-The whole of it is run by `make quarter`.
+Three weeks of it are operated here, with two trainings; the whole of it by `make quarter`.
 """
 
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from orchestration.quarter import operating
 from orchestration.quarter.outcome import Week, chart, missing, page, table
 from orchestration.quarter.reviewer import review
 from orchestration.quarter.shop import FIRST_TICK, Plan, Shop
+from tests.orchestration.workplace import make_workplace
 
 PLAN = Plan(drift=4, bad_file=6, ruined=8, swapped=10)
 Lines = Callable[[int], list[str]]
@@ -246,3 +248,76 @@ def test_the_chart_is_a_picture_and_the_same_twice(tmp_path: Path) -> None:
     drawn = chart(weeks, PLAN)
     assert drawn.startswith(b"\x89PNG")
     assert drawn == chart(weeks, PLAN)
+
+
+OPERATE = """
+import sys
+from pathlib import Path
+from orchestration.quarter import operating
+from orchestration.quarter.shop import Plan
+operating.USERS, operating.ITEMS = 200, 40
+sys.exit(operating.operate(Path(sys.argv[1]), 0, Plan(weeks=3, drift=2, bad_file=2, swapped=2, ruined=3)))
+"""
+ELSEWHERE = {
+    "DAGSTER_POSTGRES_URL": "postgresql://127.0.0.1:9/dagster",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT": "s3://nowhere/models",
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    "SLMREC_SCHEDULE": "@yearly",
+}
+"""Settings of whoever calls it: nothing of the quarter goes there."""
+
+
+@pytest.fixture(scope="module")
+def operated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Three weeks of a small shop: a usual one, one whose file is broken, one whose student is ruined."""
+    place = make_workplace(tmp_path_factory.mktemp("operated"))
+    folder = place.folder / "quarter"
+    folder.mkdir()
+    return folder, place.python("-c", OPERATE, str(folder), **ELSEWHERE)
+
+
+def test_weeks_are_operated(operated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = operated
+    told = (folder / "quarter.md").read_text()
+    lines = [line for line in told.splitlines() if line.startswith("| ")][2:]
+    usual, broken, ruined = ([cell.strip() for cell in line.strip("| ").split("|")] for line in lines)
+    assert (usual[1], usual[3:9]) == ("2018-01-01", ["0", "1", "–", "passed", "promoted", "1"])
+    assert broken == ["2", "2018-01-08", *"–––––", "failed", "1", "–", "–"]
+    assert (ruined[1], ruined[4], ruined[6:9]) == ("2018-01-15", "2", ["failed", "refused", "1"])
+    assert int(ruined[3]) > 0  # products that were launched meanwhile
+    assert usual[9] == "–"
+    assert float(usual[10]) > 0
+    assert ruined[9] == ruined[10] != usual[10]  # the first champion serves still, and the targets are newer
+    assert "- Week 2: failed; interactions failed its check bad_share" in told
+    assert (folder / "quarter.png").read_bytes().startswith(b"\x89PNG")
+    assert lines[-1] in done.stdout
+
+
+def test_what_is_operated_stays_in_the_quarters_home(operated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = operated
+    place = folder / "home"
+    (entry,) = [json.loads(line) for line in (place / "promotions/shop.jsonl").read_text().splitlines()]
+    assert (entry["action"], entry["by"], entry["gate"]) == ("promoted", "the scripted reviewer", "passed")
+    assert (place / "mlflow.db").is_file()
+    assert list((place / "dagster").rglob("*.db"))
+    (failure,) = (place / "failures").iterdir()
+    assert "bad_share" in failure.read_text()
+    assert not (folder.parent / "home").exists()
+    assert yaml.safe_load((folder / "quarter.yaml").read_text())["seed"] == 0
+
+
+def test_what_was_planted_and_not_seen_ends_the_quarter_with_1(
+    operated: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """In one week two more things were planted, behind a broken file."""
+    folder, done = operated
+    assert done.returncode == 1, done.stderr[-5000:]
+    unseen = [line.removeprefix("slmrec: ") for line in done.stderr.splitlines() if line.startswith("slmrec: ")]
+    assert [words[:20] for words in unseen] == ["Week 2: other produc", "Week 2: the student ", "At the end the champ"]
+    assert "\n".join(f"- {words}" for words in unseen) in (folder / "quarter.md").read_text()
+
+
+def test_a_folder_with_a_quarter_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    with pytest.raises(ValueError, match=r"holds a quarter already: remove it, or give another folder \(OUT=…\)"):
+        operating.operate(tmp_path, 0)

@@ -1,18 +1,22 @@
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assets.registry import promotion_log
 from assets.registry.store import model_name
 from assets.workspace import home
+from orchestration.serving import server
 
 ROOT = Path(__file__).parents[3]
 
@@ -75,6 +79,29 @@ def test_no_name_leads_out_of_the_home(empty_home, domain, identity):
         assert not path.name.startswith(".")
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NAMES, NAMES)
+def test_neither_locks_nor_models_lie_elsewhere(empty_home, domain, recommender):
+    """What is made lies among the locks; a model's name is one step, as which MLflow's folders may have it."""
+    for lock in (home.domain_lock, promotion_log.locked):
+        with suppress(ValueError), lock(domain):
+            pass
+    with suppress(ValueError):
+        assert (home.mlflow_artifacts() / model_name(domain, recommender)).resolve().parent == home.mlflow_artifacts()
+    made = {path for path in empty_home.parent.rglob("*") if path != empty_home}
+    assert {path.parent for path in made} <= {empty_home, empty_home / "locks"}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(NAMES.filter(lambda name: not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII)))
+def test_no_domain_of_such_a_name_is_served(empty_home, monkeypatch, name):
+    """It is refused before its folder of request logs is named, even if a file of domains had let it pass."""
+    monkeypatch.setattr(server, "find_domain", lambda *_: None)
+    with pytest.raises(ValueError, match="use letters, digits"):
+        server.serve(name, "127.0.0.1", 0)
+    assert not home.serving_directory().exists()
+
+
 @pytest.mark.parametrize("name", ["..", "../x", "/etc/x", "", ".hidden", "a/b", "a\0b", "a\n", "é", "x" * 300])
 def test_neither_a_lock_nor_a_model_has_such_a_name(empty_home, name):
     with pytest.raises(ValueError, match="use letters, digits"), home.domain_lock(name):
@@ -91,6 +118,9 @@ def test_neither_a_lock_nor_a_model_has_such_a_name(empty_home, name):
         ("http://ann:p%40ss@127.0.0.1:5999/", "http://127.0.0.1:5999/", "ann", "p@ss"),
         ("https://ann@host", "https://host", "ann", ""),
         ("postgresql+psycopg2://ann:pass@host/runs", "postgresql+psycopg2://ann:pass@host/runs", None, None),
+        ("postgresql://ann:pass@host/runs", "postgresql+psycopg2://ann:pass@host/runs", None, None),
+        ("postgres://ann:pass@host/runs", "postgresql+psycopg2://ann:pass@host/runs", None, None),
+        ("postgresql+psycopg://ann@host/runs", "postgresql+psycopg://ann@host/runs", None, None),
     ],
 )
 def test_the_user_of_a_tracking_server_is_kept_apart(empty_home, monkeypatch, given_uri, uri, user, password):
@@ -133,6 +163,24 @@ def test_dagster_accepts_the_settings_that_are_written(empty_home):
         assert instance.run_monitoring_enabled
     assert limit == {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
     assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 1)
+
+
+@pytest.mark.parametrize("given_scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
+def test_dagster_is_given_its_database_with_the_driver(empty_home, monkeypatch, given_scheme):
+    monkeypatch.setattr(home, "find_spec", lambda _name: True)  # as if the extra `scale` were installed
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", f"{given_scheme}://ann:pass@host/dagster")
+    home.prepare_home()
+    assert os.environ["DAGSTER_POSTGRES_URL"] == "postgresql+psycopg2://ann:pass@host/dagster"
+    assert "postgres_url: {env: DAGSTER_POSTGRES_URL}" in (home.dagster_home() / "dagster.yaml").read_text()
+
+
+def test_without_dagsters_package_for_it_postgres_is_refused_and_the_extra_is_named(empty_home, monkeypatch):
+    monkeypatch.setattr(home, "find_spec", {"dagster_postgres": None}.__getitem__)
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://ann:pass@host/dagster")
+    with pytest.raises(ValueError, match=r"dagster-postgres is not installed\. Install .* '\.\[scale\]'") as refusal:
+        home.prepare_home()
+    assert "ann:pass" not in str(refusal.value)
+    assert not (home.dagster_home() / "dagster.yaml").exists()
 
 
 def test_preparing_again_keeps_the_users_settings(empty_home):

@@ -3,17 +3,21 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
+from assets.registry import patience
 from assets.registry.champion import download
+from orchestration.serving import QUICK, prepare_process
 from orchestration.serving.app import LARGEST_BODY, make_app
 from orchestration.serving.following import Champion
 from orchestration.serving.request_log import RequestLog
 from tests.orchestration.serving.conftest import DATASET, Served
+from tests.tracking_server import TrackingServer
 
 HISTORIES = [
     ["B003"],
@@ -126,6 +130,31 @@ def test_the_version_and_the_health_are_told(served: Served, client: TestClient,
     }
     healthy = {"status": "ready", "version": served.first.version, "trouble": None, "log_lines_lost": 0}
     assert client.get("/health").json() == healthy
+
+
+def test_a_registry_that_goes_away_is_told_within_seconds(
+    champion: Champion, log: RequestLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client has answered before, so it waits for the server: a training would for minutes."""
+    for name in QUICK:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    prepare_process()
+    seconds = [0.0]  # of waiting, which here takes none
+    clock = SimpleNamespace(
+        monotonic=lambda: seconds[0], sleep=lambda pause: seconds.__setitem__(0, seconds[0] + pause)
+    )
+    monkeypatch.setattr(patience, "time", clock)
+    client = TestClient(make_app(champion, log))
+    with TrackingServer(tmp_path) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        champion.look()
+        assert client.get("/health").json()["trouble"].startswith("tiny has no champion any more")
+    champion.look()
+    told = client.get("/health").json()
+    assert told["status"] == "ready"
+    assert told["trouble"].startswith(f"The registry doesn't say which version is the champion: MLflow at {server.uri}")
+    assert 0 < seconds[0] <= 10
 
 
 def test_without_a_model_it_is_not_ready(log: RequestLog) -> None:
