@@ -102,7 +102,7 @@ prune: $(READY)  ## remove checkpoints, versions, leftovers out of use: [KEEP=3]
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
 
-integration: $(READY)  ## the sample's chain and studies on a real PostgreSQL and an S3-compatible store
+integration: $(READY)  ## chain and studies of the tests' tiny domain on a real PostgreSQL and an S3-compatible store
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[integration]'
 	$(BIN)/python -m pytest tests/integration
 

@@ -31,7 +31,7 @@ from tests.benchmarks import (
     shared_prompt,
 )
 from tests.benchmarks.harness import Measurement, interleaved, memory_raised_by, one_thread
-from tests.benchmarks.records import Record, read_records, table, write_record
+from tests.benchmarks.records import Load, LoadRecord, Record, read_records, table, write_record
 
 ROOT = Path(__file__).parents[1]
 FIELDS = ["name", "value", "unit", "reference_value", "ratio", "target", "hardware", "commit"]
@@ -186,6 +186,22 @@ def test_a_benchmark_that_cannot_run_here_leaves_the_others_theirs(
     assert sorted(path.name for path in bench_home.iterdir()) == ["fast.json", "slow.json"]
 
 
+def test_the_loads_of_a_benchmark_are_a_table_behind_its_line(
+    canned: None, monkeypatch: pytest.MonkeyPatch, bench_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loads = [Load(model="4 layers, HTTP", clients=16, p50_ms=23.04, p99_ms=56.78, requests_a_second=640.4)]
+    monkeypatch.setattr(command, "UNDER_LOAD", {"fast": lambda: loads})
+    assert command.main(["fast"]) == 0
+    line, *drawn = capsys.readouterr().out.splitlines()
+    assert line.startswith("fast: 2.0 ms")
+    assert drawn == [
+        "| model | clients | p50 ms | p99 ms | requests/s |",
+        "|---|---:|---:|---:|---:|",
+        "| 4 layers, HTTP | 16 | 23.0 | 56.8 | 640 |",
+    ]
+    assert LoadRecord.read(bench_home / "fast_load.json", "").loads == loads
+
+
 def test_the_table_is_drawn_from_the_records(canned: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--table"]) == 2
     assert "make bench" in capsys.readouterr().err
@@ -327,6 +343,21 @@ def test_a_request_over_http_at_a_tiny_size() -> None:
     """The second refuses to time two answers that differ, so it is also a test that they don't."""
     assert Record.of("serving", serving.measure_request(TINY_PATHS, requests=2)).reference_value == 5
     assert Record.of("serving_in_process", serving.measure_against_in_process(TINY_PATHS, requests=2)).target is None
+
+
+def test_every_load_at_a_tiny_size() -> None:
+    loads = serving.measure_load(TINY_PATHS, seconds=0.05)
+    models = [f"{layers} layers, {way}" for layers in (4, 8) for way in ("HTTP", "in-process")]
+    assert [(one.model, one.clients) for one in loads] == [(model, n) for model in models for n in (1, 4, 16)]
+    assert all(one.p50_ms <= one.p99_ms for one in loads)
+
+
+def test_a_client_that_fails_is_not_left_out() -> None:
+    def refuse() -> None:
+        raise ValueError("The server answers 503")
+
+    with pytest.raises(ValueError, match="503"):
+        serving.under_load([lambda: Event().wait(0.001), refuse], seconds=0.01)
 
 
 def test_load_is_counted_over_all_clients() -> None:

@@ -22,7 +22,15 @@ from tests.benchmarks import (
     shared_prompt,
 )
 from tests.benchmarks.harness import Measurement
-from tests.benchmarks.records import Record, benchmarks_directory, read_records, table, write_record
+from tests.benchmarks.records import (
+    Load,
+    LoadRecord,
+    Record,
+    benchmarks_directory,
+    read_records,
+    table,
+    write_record,
+)
 
 BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "data_pandas": data.measure_against_pandas,
@@ -54,6 +62,9 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "serving_32_layers": serving.measure_against_deep,
     "sampled_metrics": ranking.measure_sampled_metrics,
 }
+
+UNDER_LOAD: dict[str, Callable[[], list[Load]]] = {"serving": serving.measure_load}
+"""What a benchmark also measures: a table of loads behind its line, in `<name>_load.json`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -91,11 +102,16 @@ def _run(name: str) -> int:
     try:
         record = Record.of(name, BENCHMARKS[name]())
         write_record(record)
+        sys.stdout.write(f"{record.line()}\n")
+        sys.stdout.flush()
+        if name in UNDER_LOAD:
+            loads = LoadRecord.of(f"{name}_load", UNDER_LOAD[name]())
+            write_record(loads)
+            sys.stdout.write(f"{loads.table()}\n")
+            sys.stdout.flush()
     except (ValueError, OSError) as error:
         sys.stderr.write(f"slmrec: {name}: {error}\n")
         return 2
-    sys.stdout.write(f"{record.line()}\n")
-    sys.stdout.flush()
     return int(record.missed)
 
 

@@ -1,6 +1,6 @@
 """What becomes of a benchmark's numbers: one JSON record each, its line, and the table of all.
 
-Belongs here: the record, its file and its text. Not here: measuring (`harness.py`).
+Belongs here: the records, their files and their text. Not here: measuring (`harness.py`).
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from assets.workspace.home import home
 from assets.workspace.identity import git_commit
@@ -92,12 +92,51 @@ class Record(StrictModel):
         return "none" if self.target is None else f"{self.target:g}"
 
 
+class Load(StrictModel):
+    """How a model answered clients that asked again as soon as they were answered.
+
+    Attributes:
+        model: its layers, and how it was asked: "4 layers, HTTP".
+        clients: that asked at the same time.
+        p50_ms, p99_ms: percentiles of a request's milliseconds.
+        requests_a_second: of all clients together.
+    """
+
+    model: str
+    clients: PositiveInt
+    p50_ms: Cost
+    p99_ms: Cost
+    requests_a_second: Annotated[float, Field(gt=0)]
+
+
+class LoadRecord(StrictModel):
+    """A benchmark's loads; `hardware` and `commit` as in `Record`."""
+
+    name: str
+    loads: list[Load]
+    hardware: Hardware
+    commit: str | None
+
+    @classmethod
+    def of(cls, name: str, loads: list[Load]) -> Self:
+        """The record of what was measured just now, by this process on this machine."""
+        return cls(name=name, loads=loads, hardware=hardware(), commit=git_commit())
+
+    def table(self) -> str:
+        """The loads as a Markdown table."""
+        rows = [
+            f"| {one.model} | {one.clients} | {one.p50_ms:.1f} | {one.p99_ms:.1f} | {one.requests_a_second:.0f} |"
+            for one in self.loads
+        ]
+        return "\n".join(["| model | clients | p50 ms | p99 ms | requests/s |", "|---|---:|---:|---:|---:|", *rows])
+
+
 def benchmarks_directory() -> Path:
     """Where the records lie: `<name>.json`."""
     return home() / "benchmarks"
 
 
-def write_record(record: Record) -> Path:
+def write_record(record: Record | LoadRecord) -> Path:
     """Write the record, whole or not at all, and return its path."""
     benchmarks_directory().mkdir(parents=True, exist_ok=True)
     path = benchmarks_directory() / f"{record.name}.json"

@@ -1,7 +1,7 @@
 """One request of one user over HTTP: against 5 ms, against the same model called in-process, against 32 layers served.
 
 The server is `make serve`'s, in a process of its own on one thread, but for the registry, which it isn't asked; random
-weights change no time. `python -m tests.benchmarks.serving` prints times and requests a second under load.
+weights change no time. Besides, times and requests a second under the load of several clients.
 
 Letters: B users.
 """
@@ -10,11 +10,10 @@ import json
 import multiprocessing
 import os
 import socket
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from itertools import cycle
 from multiprocessing.connection import Connection
@@ -32,6 +31,7 @@ from orchestration.serving.request_log import RequestLog
 from orchestration.serving.server import answer_until_stopped
 from tests.benchmarks.harness import Measurement, interleaved, one_thread
 from tests.benchmarks.plain_path import FULL_SIZE, Sizes, purchases, recommender, without_last
+from tests.benchmarks.records import Load
 
 PROMISED_MS, K, CLIENTS = 5.0, 10, (1, 4, 16)
 Ask = Callable[[], object]
@@ -56,12 +56,12 @@ def measure_request(sizes: Sizes = FULL_SIZE, requests: int = 1000) -> Measureme
 
 def measure_against_in_process(sizes: Sizes = FULL_SIZE, requests: int = 300) -> Measurement:
     """The same, against the same model's answers in this process, in turns; the answers must agree."""
-    model, bodies = served_model(sizes, sizes.student), cycle(_histories(sizes))
+    model, histories = served_model(sizes, sizes.student), _histories(sizes)
     with serving(sizes, sizes.student) as port, _client(port, sizes) as ask, one_thread():
-        (expected,), found = model.answer([_histories(sizes)[0]], [K]), ask()
+        (expected,), found = model.answer([histories[0]], [K]), ask()
         if found["items"] != expected.items:
             raise ValueError(f"Served are {found['items']}, but in this process {expected.items}.")
-        return interleaved(ask, lambda: model.answer([next(bodies)], [K]), repeats=requests, warm_up=20)
+        return interleaved(ask, _in_process(model, histories), repeats=requests, warm_up=20)
 
 
 def measure_against_deep(sizes: Sizes = FULL_SIZE, requests: int = 100) -> Measurement:
@@ -75,44 +75,49 @@ def measure_against_deep(sizes: Sizes = FULL_SIZE, requests: int = 100) -> Measu
         return interleaved(ask, ask_deep, repeats=requests, warm_up=10)
 
 
-def under_load(ask_each: list[Ask], seconds: float) -> tuple[float, float, float]:
-    """p50 and p99 in milliseconds, and requests a second, of clients that ask again as soon as they are answered."""
-    taken: list[list[float]] = [[] for _ in ask_each]
-    end = time.perf_counter() + seconds
+def under_load(ask_each: Sequence[Ask], seconds: float) -> tuple[float, float, float]:
+    """p50 and p99 in milliseconds, and requests a second, of clients that ask again as soon as they are answered.
 
-    def keep_asking(ask: Ask, into: list[float]) -> None:
-        while (start := time.perf_counter()) < end:
+    Each asks at least once.
+    """
+    begun = time.perf_counter()
+
+    def keep_asking(ask: Ask) -> list[float]:
+        taken: list[float] = []
+        while not taken or time.perf_counter() < begun + seconds:
+            asked = time.perf_counter()
             ask()
-            into.append(1000 * (time.perf_counter() - start))
+            taken.append(1000 * (time.perf_counter() - asked))
+        return taken
 
-    threads = [threading.Thread(target=keep_asking, args=each) for each in zip(ask_each, taken, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    all_taken = np.concatenate(taken)
-    p50, p99 = np.percentile(all_taken, [50, 99])
-    return float(p50), float(p99), len(all_taken) / seconds
+    with ThreadPoolExecutor(len(ask_each)) as clients:
+        taken = np.concatenate(list(clients.map(keep_asking, ask_each)))
+    p50, p99 = np.percentile(taken, [50, 99])
+    return float(p50), float(p99), len(taken) / (time.perf_counter() - begun)
 
 
-def load_table(sizes: Sizes = FULL_SIZE, seconds: float = 10.0) -> str:
-    """Markdown: a row for each number of clients and each model, and one for the model called in-process."""
-    rows = ["| model | clients | p50 ms | p99 ms | requests/s |", "|---|---:|---:|---:|---:|"]
+def measure_load(sizes: Sizes = FULL_SIZE, seconds: float = 10.0) -> list[Load]:
+    """The student's and the 32 layers' times with 1, 4 and 16 clients, and called in-process by as many threads."""
+    loads = []
     for layers in (sizes.student, sizes.deep):
         with serving(sizes, layers) as port:
             for clients in CLIENTS:
-                connected = [_client(port, sizes, first=client) for client in range(clients)]
-                asks = [client.__enter__() for client in connected]
-                under_load(asks, seconds / 5)
-                p50, p99, rate = under_load(asks, seconds)
-                for client in connected:
-                    client.__exit__(None, None, None)
-                rows.append(f"| {layers} layers, HTTP | {clients} | {p50:.1f} | {p99:.1f} | {rate:.0f} |")
-        model, histories = served_model(sizes, layers), cycle(_histories(sizes))
+                with ExitStack() as open_until_measured:
+                    connected = [_client(port, sizes, first=client) for client in range(clients)]
+                    asks = [open_until_measured.enter_context(client) for client in connected]
+                    loads.append(_load(f"{layers} layers, HTTP", asks, seconds))
+        model, histories = served_model(sizes, layers), _histories(sizes)
         with one_thread():
-            p50, p99, rate = under_load([_in_process(model, histories)], seconds)
-        rows.append(f"| {layers} layers, in-process | 1 | {p50:.1f} | {p99:.1f} | {rate:.0f} |")
-    return "\n".join(rows)
+            for clients in CLIENTS:
+                calls = [_in_process(model, _from(histories, client)) for client in range(clients)]
+                loads.append(_load(f"{layers} layers, in-process", calls, seconds))
+    return loads
+
+
+def _load(model: str, ask_each: Sequence[Ask], seconds: float) -> Load:
+    under_load(ask_each, seconds / 5)  # warm-up
+    p50, p99, rate = under_load(ask_each, seconds)
+    return Load(model=model, clients=len(ask_each), p50_ms=p50, p99_ms=p99, requests_a_second=rate)
 
 
 def served_model(sizes: Sizes, layers: int) -> ServedModel:
@@ -161,8 +166,7 @@ def _serve(told: Connection, sizes: Sizes, layers: int) -> None:
 def _client(port: int, sizes: Sizes, first: int = 0) -> Iterator[Callable[[], dict[str, object]]]:
     """Asks for the next of the histories, over one connection that stays open."""
     connection = HTTPConnection("127.0.0.1", port)
-    histories = _histories(sizes)
-    bodies = cycle(json.dumps({"history": one, "k": K}).encode() for one in [*histories[first:], *histories[:first]])
+    bodies = cycle(json.dumps({"history": one, "k": K}).encode() for one in _from(_histories(sizes), first))
 
     def ask() -> dict[str, object]:
         connection.request("POST", "/recommend", next(bodies), {"Content-Type": "application/json"})
@@ -184,9 +188,11 @@ def _histories(sizes: Sizes) -> list[list[str]]:
     return [[f"I{item}" for item in row] for row in np.split(seen.values, seen.offsets[1:-1])]
 
 
-def _in_process(model: ServedModel, histories: Iterator[list[str]]) -> Ask:
-    return lambda: model.answer([next(histories)], [K])
+def _from(histories: list[list[str]], first: int) -> list[list[str]]:
+    """All of them, another one first, so that clients don't ask the same at once."""
+    return [*histories[first:], *histories[:first]]
 
 
-if __name__ == "__main__":
-    sys.stdout.write(f"{load_table()}\n")
+def _in_process(model: ServedModel, histories: list[list[str]]) -> Ask:
+    turns = cycle(histories)
+    return lambda: model.answer([next(turns)], [K])

@@ -19,8 +19,12 @@ from assets.registry.trainings import TRAINING_POOL
 ROOT = Path(__file__).parents[2]
 COMPOSE, VALUES = (yaml.safe_load((ROOT / "deploy" / name).read_text()) for name in ("compose.yaml", "values.yaml"))
 OURS = {name: one for name, one in COMPOSE["services"].items() if one["image"].startswith("slmrec")}
-LIBRARIES = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "HF_TOKEN", "DAGSTER_HOME"}
-"""Read by Amazon's client, by the Hugging Face hub's and by Dagster."""
+LIBRARIES = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "HF_TOKEN", "DAGSTER_HOME", "NETRC"}
+"""Read by Amazon's client, by the Hugging Face hub's, by Dagster and by requests."""
+
+NOT_PASSED_ON = {"SLMREC_SERVING_KEY": "for `make serve` alone, which no service runs"}
+IN_THE_SECRET = {"SLMREC_WEBHOOK": "its address may hold a key"}
+"""Of the chart: an empty value in `env` would take its place."""
 
 OF_IMAGES = {
     "postgres": {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"},
@@ -58,8 +62,24 @@ def test_every_variable_of_a_service_is_one_that_is_read(name: str) -> None:
 def test_every_variable_of_the_chart_is_one_that_is_read() -> None:
     (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
     named = {one["name"] for one in deployment["env"]}
-    assert named - read_by_the_code() == set()
+    assert named - read_by_the_code() - LIBRARIES == set()
     assert {"SLMREC_HOME", "MLFLOW_TRACKING_URI"} <= named
+
+
+def test_every_setting_that_is_read_is_passed_on() -> None:
+    """To each service of ours but MLflow, to which the project's settings mean nothing, and to the chart's pods."""
+    settings = {name for name in read_by_the_code() if name.startswith("SLMREC_")} - NOT_PASSED_ON.keys() | {"NETRC"}
+    for service in OURS.keys() - {"mlflow"}:
+        assert settings - OURS[service]["environment"].keys() == set()
+    (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
+    assert settings - {one["name"] for one in deployment["env"]} == IN_THE_SECRET.keys()
+    assert deployment["envSecrets"] == [{"name": "slmrec"}]
+
+
+def test_files_of_the_users_own_are_read_and_not_written() -> None:
+    for service in OURS.keys() - {"mlflow"}:
+        assert "./own:/own:ro" in OURS[service]["volumes"]
+    assert (ROOT / "deploy/own/.gitignore").read_text().splitlines()[0] == "*"
 
 
 def test_no_secret_stands_in_the_files() -> None:

@@ -31,6 +31,11 @@ SECOND = PROFILE.replace("epochs: 10,", "epochs: 15,").replace("gate: {", "gate:
 """Trains the student longer, and nothing else again; whichever of two tiny students is better, the gate lets it by."""
 
 
+def pytest_configure() -> None:
+    if CHROMIUM is None:
+        raise pytest.UsageError("Chromium is missing: install it (`apt-get install chromium`).")
+
+
 @dataclass(frozen=True)
 class Servers:
     """Where a user finds the pages, and the home that they show."""
@@ -112,8 +117,6 @@ def wait_for(address: str, process: "subprocess.Popen[bytes]", said: Path, patie
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium: playwright's own would be a download."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium; .ci/run installs it")
     expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=[*OPTIONS[:-1], *LOCAL_ONLY])

@@ -6,7 +6,7 @@ Where Dagster's or MLflow's own pages change, this is the file to mend.
 import re
 import time
 
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.conftest import Browser, Servers
 
@@ -57,11 +57,23 @@ def sees_after_a_tick(browser: Browser, address: str, text: str) -> None:
                 raise
 
 
+def ends_well(where: Page | Locator, seconds: float) -> None:
+    """Wait until a run has ended in this part of Dagster's page of runs, which is refreshed by itself."""
+    ended = where.get_by_text(re.compile("^(Success|Failure|Canceled)$")).filter(visible=True).first
+    expect(ended).to_be_visible(timeout=seconds * 1000)
+    assert ended.inner_text() == "Success"
+
+
 def test_the_graph_shows_every_part_of_the_chain(browser: Browser, servers: Servers) -> None:
     browser.open(f"{servers.dagster}/asset-groups")
     for group in ("data", "backbone", "baselines", "llm", "results", "delivery", "studies"):
         browser.sees(group)
     browser.page.get_by_role("button", name="Materialize all").wait_for()
+    browser.page.get_by_text("llm", exact=True).filter(visible=True).last.click()
+    browser.sees("teacher_states")
+    browser.page.reload(wait_until="domcontentloaded")  # fits the whole graph into the window again
+    for name in ("item_embeddings", "teacher", "teacher_states", "student", "narrow_student"):
+        expect(browser.page.get_by_text(name, exact=True).filter(visible=True).first).to_be_visible()
     browser.keep("lineage")
 
 
@@ -78,9 +90,7 @@ def test_the_engineer_materialises_the_chain_by_clicking(browser: Browser, serve
     page.get_by_role("button", name="Launch 1 run").click()
     page.get_by_text("Launch runs to materialize").wait_for(state="hidden")
     browser.open(f"{servers.dagster}/runs")
-    ended = page.get_by_text(re.compile("^(Success|Failure|Canceled)$")).filter(visible=True).first
-    expect(ended).to_be_visible(timeout=CHAIN_SECONDS * 1000)
-    assert ended.inner_text() == "Success"
+    ends_well(page, CHAIN_SECONDS)
     browser.keep("runs")
 
 
@@ -128,6 +138,16 @@ def test_the_log_has_a_new_line_once_the_sensor_is_on(browser: Browser, servers:
     switch_on(browser, servers, "recommendations_sensor")
     sees_after_a_tick(browser, asset(servers, "champion"), "changed by hand by unknown")
     browser.sees(f"{MODEL}, version 1")
+
+
+def test_the_sensor_has_launched_a_run_that_ends_well(browser: Browser, servers: Servers) -> None:
+    page = browser.page
+    browser.open(f"{servers.dagster}/runs")
+    by_the_sensor = page.locator("a[href$='/sensors/recommendations_sensor']")
+    row = page.locator("div").filter(has=by_the_sensor).filter(has=page.locator("a[href*='/jobs/recommend']")).last
+    expect(row).to_be_visible(timeout=TICK * 1000)
+    ends_well(row, TICK)
+    browser.keep("sensor_run")
 
 
 def test_the_recommendations_are_the_champions(browser: Browser, servers: Servers) -> None:

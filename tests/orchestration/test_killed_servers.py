@@ -6,27 +6,21 @@ The run that is going stands in the middle of a download, for as long as the tes
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from orchestration.reasons import STOPPED
 from orchestration.sensors.failures import KILLED, STARTING_SECONDS
 from orchestration.ui import _signal_all, _start
 from tests.assets.amazon.web import Exchange, Site, serving
-from tests.orchestration.workplace import ROOT, Workplace, free_port, make_workplace
+from tests.orchestration.running_ui import Ui, until
+from tests.orchestration.workplace import Workplace, make_workplace
 
 MIB = 1 << 20
 REVIEWS = "".join(
@@ -34,71 +28,7 @@ REVIEWS = "".join(
     for n in range(40_000)
 ).encode()
 METADATA = b'{"asin": "i0", "title": "a thing"}\n'
-LAUNCH = """mutation ($run: ExecutionParams!) {launchRun(executionParams: $run) {
-__typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"""
-RUNS = """{runsOrError {... on Runs {results {runId status}}}}"""
-
-
-@dataclass
-class Ui:
-    """`make ui` over a home."""
-
-    place: Workplace
-    said: Path
-    port: int = field(default_factory=free_port)
-    process: "subprocess.Popen[bytes] | None" = None
-
-    def start(self) -> None:
-        with self.said.open("w") as file:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    *("-m", "orchestration", "ui"),
-                    *("--dagster-port", str(self.port), "--mlflow-port", str(free_port())),
-                ],
-                cwd=ROOT,
-                env={**self.place.environment, "SLMREC_MLFLOW_URL": "http://127.0.0.1:1"},
-                stdout=file,
-                stderr=file,
-            )
-
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """Of Dagster's webserver, once it answers."""
-        with requests.Session() as session:
-            patient = Retry(total=None, connect=300, read=0, backoff_factor=0.1, backoff_max=1.0)
-            session.mount("http://", HTTPAdapter(max_retries=patient))
-            asked = {"query": query, "variables": variables}
-            answer = session.post(f"http://127.0.0.1:{self.port}/graphql", json=asked, timeout=60).json()
-        assert "errors" not in answer, answer
-        found: dict[str, Any] = answer["data"]
-        return found
-
-    def launch(self) -> str:
-        """Ask for the raw files of the domain; the run's id."""
-        run = {
-            "selector": {
-                "repositoryLocationName": "slmrec",
-                "repositoryName": "__repository__",
-                "jobName": "chain",
-                "assetSelection": [{"path": ["raw_metadata"]}, {"path": ["raw_reviews"]}],
-            },
-            "runConfigData": {},
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "tiny"}]},
-        }
-        launched = self.ask(LAUNCH, run=run)["launchRun"]
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        return str(launched["run"]["runId"])
-
-    def statuses(self) -> dict[str, str]:
-        return {run["runId"]: run["status"] for run in self.ask(RUNS)["runsOrError"]["results"]}
-
-    def family(self) -> list[psutil.Process]:
-        assert self.process
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def member(self, program: str) -> psutil.Process:
-        (found,) = [one for one in self.family() if any(Path(word).name == program for word in one.cmdline()[:2])]
-        return found
+RAW = ["raw_metadata", "raw_reviews"]
 
 
 @dataclass
@@ -127,7 +57,8 @@ def source() -> Iterator[Source]:
 
 @pytest.fixture
 def ui(tmp_path: Path, source: Source) -> Iterator[Ui]:
-    place = make_workplace(tmp_path)
+    made = make_workplace(tmp_path)
+    place = Workplace(made.folder, {**made.environment, "SLMREC_MLFLOW_URL": "http://127.0.0.1:1"})  # none of its own
     reviews = source.site.put("reviews.json", REVIEWS, *[source.hold] * 100)
     metadata = source.site.put("metadata.json", METADATA)
     (tmp_path / "domains.yaml").write_text(
@@ -141,13 +72,6 @@ def ui(tmp_path: Path, source: Source) -> Iterator[Ui]:
         ui.process.wait(60)
 
 
-def until(condition: Callable[[], bool], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it didn't happen"
-        time.sleep(0.5)
-
-
 def begun_long_ago(place: Workplace, run: str) -> None:
     """As if it had been going for longer than a run may need to begin."""
     with closing(sqlite3.connect(place.home / "dagster/history/runs.db")) as store:
@@ -159,10 +83,10 @@ def begun_long_ago(place: Workplace, run: str) -> None:
 def test_the_run_that_was_going_is_closed_and_told_and_the_one_that_waits_goes_on_from_it(
     ui: Ui, source: Source, killed: str
 ) -> None:
-    going = ui.launch()
+    going = ui.launch(RAW, "tiny")
     arrived = ui.place.home / "raw/tiny/.reviews.json.part"
     until(lambda: arrived.is_file() and arrived.stat().st_size > MIB)
-    waiting = ui.launch()
+    waiting = ui.launch(RAW, "tiny")
     assert ui.statuses() == {going: "STARTED", waiting: "QUEUED"}
     assert ui.process
     family = ui.family()
