@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from dagster import DagsterEvent, DagsterInstance, Definitions
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import create_execution_plan, execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from filelock import FileLock
 from sqlalchemy.exc import DBAPIError
 
 from assets.amazon.download.fetching import check_source
@@ -56,11 +58,9 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
     profile_resource(profiles, name).load(domain)  # says what is wrong with it
     definitions = build_definitions(domain_files(), profiles, name)
     home.prepare_home()
-    use_dagster_home()
     given: dict[str, Any] = {"domains": {"config": {"as_of": as_of}}} if as_of else {}
     try:
-        with DagsterInstance.get() as instance:
-            open_pool(instance)
+        with dagster_instance() as instance:
             success, events = execute(definitions, instance, job, domain, {"resources": given})
     except Exception as error:
         said = _said_by_database(error)
@@ -118,17 +118,25 @@ def _said_by_database(error: BaseException | None) -> str | None:
     return str(error.orig).strip().partition("\n")[0] if error is not None else None
 
 
-def use_dagster_home() -> None:
-    """Dagster's runs and events lie below our home, unless the user has a Dagster home already.
+@contextmanager
+def dagster_instance() -> Iterator[DagsterInstance]:
+    """Dagster's instance, its pool of trainings open, below our home unless the user has a Dagster home already.
+
+    A new one gets its tables by one process, while others wait: two at once leave a SQLite store that can't be opened.
 
     Raises:
-        ValueError: if the user's is no directory.
+        ValueError: if the user's Dagster home is no directory.
     """
     chosen = Path(os.environ.setdefault("DAGSTER_HOME", str(home.dagster_home()))).expanduser()
     if not chosen.is_dir():
         raise ValueError(
             f"DAGSTER_HOME names {chosen}, and there is no such directory: make it, or unset the variable."
         )
+    with FileLock(home.locks_directory() / "dagster.lock"):
+        instance = DagsterInstance.get()
+    with instance:
+        open_pool(instance)
+        yield instance
 
 
 def open_pool(instance: DagsterInstance) -> None:

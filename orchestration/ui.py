@@ -10,11 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dagster import DagsterInstance
-
 from assets.registry.store import ui_url
 from assets.workspace import home
-from orchestration.run import CODE_LOCATION, open_pool, use_dagster_home
+from orchestration.run import CODE_LOCATION, dagster_instance
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
@@ -27,9 +25,8 @@ def serve(dagster_port: int, mlflow_port: int) -> int:
         ValueError: if a port is taken.
     """
     home.prepare_home()
-    use_dagster_home()
-    with DagsterInstance.get() as instance:
-        open_pool(instance)
+    with dagster_instance():  # which makes the tables of a new home
+        pass
     served = home.mlflow_uri().startswith("http")
     _require_free(dagster_port, "DAGSTER_PORT")
     if not served:

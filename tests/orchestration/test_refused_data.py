@@ -19,12 +19,11 @@ from tests.orchestration.workplace import DOMAINS, Workplace, make_workplace
 RUNS = """
 import hashlib, json, os, sys
 from pathlib import Path
-from dagster import AssetCheckKey, AssetKey, DagsterEventType, DagsterInstance
+from dagster import AssetCheckKey, AssetKey, DagsterEventType
 from assets.workspace import home
 home.disable_telemetry()
 made = home.prepare_home()
-from orchestration.run import use_dagster_home
-use_dagster_home()
+from orchestration.run import dagster_instance
 
 from assets import data
 from assets.amazon.validation.suites import unchecked
@@ -48,7 +47,7 @@ def statuses(instance):
 
 chain = definitions.resolve_job_def("chain")
 given = {name: getattr(data, name) for name in dir(data) if name.startswith("check_")}
-with DagsterInstance.get() as instance:
+with dagster_instance() as instance:
     for run in json.loads(sys.argv[1]):
         domain = run["domain"]
         about = {"title": "Tiny", "source": run["source"]}

@@ -100,13 +100,12 @@ from orchestration.__main__ import main
 sys.exit(main(["run", "--domain", "tiny", "--profile", "tiny"]))
 """
 FROM_FAILURE = """
-from dagster import DagsterInstance, ReexecutionOptions, execute_job
+from dagster import ReexecutionOptions, execute_job
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from orchestration.reasons import reasons
-from orchestration.run import use_dagster_home
+from orchestration.run import dagster_instance
 
-use_dagster_home()
-with DagsterInstance.get() as instance:
+with dagster_instance() as instance:
     (failed,) = [run for run in instance.get_runs() if run.status.value == "FAILURE"]
     place = ReconstructableRepository.for_module("orchestration.definitions", "definitions")
     options = ReexecutionOptions.from_failure(failed.run_id, instance)
