@@ -73,6 +73,7 @@ def _materialisation(domain: str, log: Sequence[Entry]) -> AssetMaterialization:
     """The champion's page: the newest change, and the whole log as a table, newest first."""
     newest = log[-1]
     version, warning = newest.after, _warning(domain, newest)
+    rows = [as_row(domain, entry) for entry in reversed(log)]
     return AssetMaterialization(
         champion.key,
         partition=domain,
@@ -81,7 +82,8 @@ def _materialisation(domain: str, log: Sequence[Entry]) -> AssetMaterialization:
             "changed": f"{newest.action} by {newest.by}: {newest.why}",
             "since": MetadataValue.timestamp(newest.at),
             **({"warning": MetadataValue.md(f"**{warning}**")} if warning else {}),
-            "log": table_metadata([_unbroken(as_row(domain, entry)) for entry in reversed(log)]),
+            "log": table_metadata([_narrow(row) for row in rows]),
+            "evidence": MetadataValue.md("\n".join(f"- {row['when (UTC)']}: {row['evidence']}" for row in rows)),
             **({"model": MetadataValue.url(model_url(version))} if version else {}),
         },
     )
@@ -106,10 +108,11 @@ def _age(entry: Entry) -> str:
     return f"{age.days}{word}"
 
 
-def _unbroken(row: dict[str, str]) -> dict[str, str]:
-    """The row with a day that stays on one line in a narrow column."""
+def _narrow(row: dict[str, str]) -> dict[str, str]:
+    """The row for Dagster's narrow columns: the day stays on one line, the evidence has a place of its own."""
     when = "when (UTC)"
-    return {**row, when: row[when].replace("-", "\N{NON-BREAKING HYPHEN}")}
+    shown = {name: value for name, value in row.items() if name != "evidence"}
+    return shown | {when: row[when].replace("-", "\N{NON-BREAKING HYPHEN}")}
 
 
 def as_row(domain: str, entry: Entry) -> dict[str, str]:

@@ -100,7 +100,11 @@ def test_each_change_is_told_once_with_the_whole_log(
         f"{second.at:%Y-%m-%d %H:%M:%S}, noticed",
         f"{first.at:%Y-%m-%d %H:%M:%S}",
     ]
-    assert [row["evidence"] for row in rows] == [" ".join(["poor"] * 31) + " …", REASONS["passed"]]
+    assert told.metadata["evidence"].value.splitlines() == [
+        f"- {second.at:%Y-%m-%d %H:%M:%S}, noticed: {' '.join(['poor'] * 31)} …",
+        f"- {first.at:%Y-%m-%d %H:%M:%S}: {REASONS['passed']}",
+    ]
+    assert all("evidence" not in row for row in rows), "a narrow column would make them long"
     warning = f"Version 2 of {MODEL} was made the champion by hand, and has failed its gate (poor poor"
     assert told.metadata["warning"].value.startswith(f"**{warning}")
     assert f"WARNING - {warning}" in capsys.readouterr().err
