@@ -86,8 +86,13 @@ def _until_one_ends(first: Sequence[str], port: int, others: Sequence[Sequence[s
             time.sleep(0.5)
         return 0
     finally:
-        for number, patience_seconds in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
-            _signal_all(servers, number, patience_seconds)
+        _end(servers)
+
+
+def _end(servers: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """End the servers and their children, in the end by SIGKILL."""
+    for number, patience_seconds in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
+        _signal_all(servers, number, patience_seconds)
 
 
 def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":

@@ -17,7 +17,7 @@ import pytest
 
 from orchestration.reasons import STOPPED
 from orchestration.sensors.failures import KILLED, STARTING_SECONDS
-from orchestration.ui import _signal_all, _start
+from orchestration.ui import _end, _start
 from tests.assets.amazon.web import Exchange, Site, serving
 from tests.orchestration.running_ui import Ui, until
 from tests.orchestration.workplace import Workplace, make_workplace
@@ -114,14 +114,15 @@ def test_the_run_that_was_going_is_closed_and_told_and_the_one_that_waits_goes_o
     assert (f"- {KILLED}" if killed == "all of it" else f"- raw_reviews: {STOPPED}") in page.read_text().splitlines()
 
 
-def test_the_children_of_a_killed_server_end_too() -> None:
-    """As MLflow's worker, which would keep its port."""
-    server = _start(["bash", "-c", "sleep 1000 & wait"])
+@pytest.mark.parametrize("ignoring", ["", "trap '' TERM; "])
+def test_the_children_of_a_killed_server_end_too(ignoring: str) -> None:
+    """As MLflow's worker, which would keep its port; also one that takes no SIGTERM."""
+    server = _start(["bash", "-c", f"{ignoring}sleep 1000 & wait"])
     parent = psutil.Process(server.pid)
     until(lambda: [one.name() for one in parent.children()] == ["sleep"])  # before, it is bash, and may miss a signal
     (child,) = parent.children()
     server.kill()
     server.wait()
     assert child.is_running()
-    _signal_all([server], signal.SIGTERM, 60.0)
-    assert not child.is_running(), Path(f"/proc/{child.pid}/status").read_text()  # which signals it ignores
+    _end([server])
+    assert not child.is_running()
