@@ -66,6 +66,7 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
         said = _said_by_database(error)
         if said is None:
             raise
+        sys.stderr.write("\n")  # a step's lines pass through a file below the home: the last may be cut
         raise ValueError(
             f"What Dagster keeps of runs, as {os.environ['DAGSTER_HOME']}/dagster.yaml says, can't be written: {said}. "
             "Mend that, such as by freeing some of the disk or starting the database; the same command then goes on "
