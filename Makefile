@@ -76,7 +76,7 @@ export BY ?= $(USER)
 promote: $(READY)  ## make the challenger the champion: DOMAIN=… REASON=… [VERSION=…] [RECOMMENDER=…] [BY=…] [FORCE=1]
 	@$(BIN)/python -m orchestration promote --domain '$(DOMAIN)' --reason "$$REASON" --by "$$BY"$(if $(VERSION), --version '$(VERSION)')$(if $(RECOMMENDER), --recommender '$(RECOMMENDER)')$(if $(FORCE), --force)
 
-rollback: $(READY)  ## make the version before the champion again: DOMAIN=… REASON=… [BY=…]
+rollback: $(READY)  ## make the version before the champion again: DOMAIN=… [REASON=…] [BY=…]
 	@$(BIN)/python -m orchestration rollback --domain '$(DOMAIN)' --reason "$$REASON" --by "$$BY"
 
 history: $(READY)  ## who became the champion, when and why: DOMAIN=…
@@ -102,7 +102,7 @@ prune: $(READY)  ## remove checkpoints, versions, leftovers out of use: [KEEP=3]
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
 
-integration: $(READY)  ## chain and studies of the tests' tiny domain on a real PostgreSQL and an S3-compatible store
+integration: $(READY)  ## chain and studies of the sample domain, small models, on a real PostgreSQL and an S3-compatible store
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[integration]'
 	$(BIN)/python -m pytest tests/integration
 
@@ -113,7 +113,7 @@ e2e: $(READY)  ## a month in both UIs, in headless Chromium, with pictures of it
 bench: $(READY)  ## the benchmarks, or ONLY=name
 	@GOMP_SPINCOUNT=5000 $(BIN)/python -m tests.benchmarks $(ONLY)
 
-soak: $(READY)  ## kill the chain at random moments and look for what is lost: [KILLS=30] [SEED=0], a quarter of an hour
+soak: $(READY)  ## kill the sample's chain at random moments and look for what is lost: [KILLS=30] [SEED=0], half an hour
 	@$(BIN)/python -m tests.soak --kills '$(KILLS)' --seed '$(SEED)'
 
 mutants: $(READY)  ## plant mistakes and name those that no test notices: hours, or ONLY=named

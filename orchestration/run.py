@@ -11,6 +11,7 @@ from dagster import DagsterEvent, DagsterInstance, Definitions
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import create_execution_plan, execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 from filelock import FileLock
 from sqlalchemy.exc import DBAPIError
 
@@ -98,7 +99,7 @@ def execute(
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), "__repository__")
     config, tags = (
         {**config, "loggers": {"console": {"config": {}}}},
-        {**job.run_tags, PARTITION_TAG: domain, COMMAND_TAG: COMMAND_LINE},
+        {**job.run_tags, PARTITION_TAG: domain, COMMAND_TAG: COMMAND_LINE, MAX_RETRIES_TAG: "0"},
     )
     run = instance.create_run_for_job(
         job_def=job,

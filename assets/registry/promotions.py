@@ -17,6 +17,7 @@ from assets.registry.versions import CHALLENGER, CHAMPION, aliased, remove_alias
 from assets.workspace import home
 from assets.workspace.checkpoints import RegisteredVersion
 
+NO_REASON = "no reason given"
 GATE_TAG, REASONS_TAG, RIVAL_TAG = "slmrec.gate", "slmrec.gate.reasons", "slmrec.gate.rival"
 """On a version: `passed` or `failed`; why; and the `<name>/<version>` that it was compared with, empty without one."""
 
@@ -38,7 +39,9 @@ def promote(domain: str, model: str, *, reason: str, by: str, version: str | Non
         ValueError: without a reason; if there is no such version, or it is the champion already; and, unless forced, if
             it hasn't passed the gate, or was compared there with another version than the present champion.
     """
-    _require_words(reason, by)
+    if not reason.strip():
+        raise ValueError("Say why, for the log: REASON='…'.")
+    _require_name(by)
     with locked(domain):
         _notice(domain)
         if version is None:
@@ -67,10 +70,12 @@ def promote(domain: str, model: str, *, reason: str, by: str, version: str | Non
 def rollback(domain: str, *, reason: str, by: str) -> Entry:
     """Make the version the champion that was it before the present one, whichever model it is of.
 
+    In a hurry without a reason: the log then says that none was given.
+
     Raises:
-        ValueError: without a reason, or if no version was it before, or that one was deleted.
+        ValueError: if no version was it before, or that one was deleted.
     """
-    _require_words(reason, by)
+    _require_name(by)
     with locked(domain):
         before, champion = predecessor(_notice(domain)), champion_of(domain)
         if before is None:
@@ -81,7 +86,7 @@ def rollback(domain: str, *, reason: str, by: str) -> Entry:
                 f"Version {before.version} of {before.name}, the champion before, was deleted: promote another one "
                 "(VERSION=…)."
             )
-        return _move(domain, "rolled back", champion, before, tags, by=by, why=reason)
+        return _move(domain, "rolled back", champion, before, tags, by=by, why=reason.strip() or NO_REASON)
 
 
 def notice(domain: str) -> list[Entry]:
@@ -190,8 +195,6 @@ def _verdict(tags: dict[str, str]) -> dict[str, str | None]:
     return {"gate": tags.get(GATE_TAG), "reasons": tags.get(REASONS_TAG)}
 
 
-def _require_words(reason: str, by: str) -> None:
-    if not reason.strip():
-        raise ValueError("Say why, for the log: REASON='…'.")
+def _require_name(by: str) -> None:
     if not by.strip():
         raise ValueError("Say who does it, for the log: BY=…, where the environment has no USER.")

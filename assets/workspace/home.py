@@ -46,7 +46,12 @@ TELEMETRY_OFF = {
 
 DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
 """Dagster's settings, copied to where there are none, or those of an earlier version that nobody has edited."""
-FORMER_DAGSTER_YAML = frozenset({"6f6533ab6edb84a32cbb714660f8c46d11263dc5eedce4838ac89c96a8efc2d2"})
+FORMER_DAGSTER_YAML = frozenset(
+    {
+        "6f6533ab6edb84a32cbb714660f8c46d11263dc5eedce4838ac89c96a8efc2d2",
+        "3b03dbb2ca07eea7548bd00e87f44555554505889a19f942d2a80cd0dbe7119e",
+    }
+)
 """SHA-256 of what earlier versions copied."""
 
 logger = logging.getLogger("slmrec.home")

@@ -169,6 +169,11 @@ def test_one_run_a_domain_and_one_that_trains_there_too(tmp_path: Path) -> None:
     assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 1)
 
 
+def test_what_is_tried_once_more_is_the_same_there() -> None:
+    settings = yaml.safe_load((ROOT / "assets/workspace/dagster.yaml").read_text())
+    assert in_dagsters_spelling(VALUES["dagsterDaemon"]["runRetries"]) == settings["run_retries"]
+
+
 def test_the_documented_command_opens_the_pool_that_trainings_are_in() -> None:
     """On Dagster's own command line: the code's `open_pool` is called by `make` alone."""
     told = re.findall(r"dagster instance concurrency set (\S+) (\d+)", (ROOT / "deploy/README.md").read_text())

@@ -1,4 +1,5 @@
-"""A domain from raw data to its champion, with Dagster and MLflow on PostgreSQL and models in an S3-compatible store.
+"""The sample domain from raw data to its champion, by a profile of seconds, with Dagster and MLflow on PostgreSQL and
+models in an S3-compatible store.
 
 By environment settings alone, and with the results of a home on SQLite. Run by `make integration`, not by `make test`:
 it takes two chains and two times the studies, and needs PostgreSQL.
@@ -18,6 +19,7 @@ import sqlalchemy
 from tests.integration.servers import KEY, PASSWORD, Postgres, Servers, bucket, servers
 from tests.orchestration.workplace import PROFILE, Workplace, make_workplace
 
+DOMAIN = "sample"
 STUDIES = """
 studies:
   seeds: [0]
@@ -29,7 +31,7 @@ SERVED = """
 import json, sys
 import mlflow, pandas as pd
 from assets.registry.champion import champion_of
-champion = champion_of("tiny")
+champion = champion_of(sys.argv[2])
 model = mlflow.pyfunc.load_model(f"models:/{champion.name}@champion")
 answer = model.predict(pd.DataFrame({"history": json.loads(sys.argv[1])}), params={"k": 3})
 print(json.dumps({"version": champion.version, "answer": answer.to_dict("list")}))
@@ -46,7 +48,7 @@ class Grown:
 
 def interrupted(place: Workplace, postgres: Postgres) -> str:
     """The chain, while PostgreSQL goes away twice: for a moment, and until the run has ended. What the run said."""
-    running = place.chain_in_progress(SLMREC_MLFLOW_PATIENCE="20")
+    running = place.chain_in_progress(DOMAIN, SLMREC_MLFLOW_PATIENCE="20")
     said, after = [], ["bsarec", "sasrec"]
     with running:
         assert running.stderr
@@ -66,9 +68,9 @@ def taken_through(place: Workplace, *, studies: bool) -> dict[str, str]:
     """The chain, a promotion and, if asked for, the studies: what each printed."""
     profile = place.folder / "tiny.yaml"
     profile.write_text(PROFILE + STUDIES)
-    given = ("--domain", "tiny", "--profile", str(profile))
-    review = ("--domain", "tiny", "--reason", "the only one", "--by", "a reviewer")
-    commands = [("run", *given), ("promote", *review), ("history", "--domain", "tiny")]
+    given = ("--domain", DOMAIN, "--profile", str(profile))
+    review = ("--domain", DOMAIN, "--reason", "the only one", "--by", "a reviewer")
+    commands = [("run", *given), ("promote", *review), ("history", "--domain", DOMAIN)]
     said = {}
     for command in [*commands, *([("studies", *given)] if studies else [])]:
         done = place.run(*command)
@@ -121,14 +123,14 @@ def test_the_artifacts_are_in_the_bucket(grown: Grown) -> None:
     )
     for name in ("MLmodel", "artifacts/catalogue.json", "model_card.md"):
         assert [key for key in keys if key.endswith(name)], name
-    assert source[1].startswith("s3://slmrec-models/models/tiny/")
+    assert source[1].startswith(f"s3://slmrec-models/models/{DOMAIN}/")
     for name in ("report.html", "studies.html", "training.json"):
         assert [key for key in keys if key.endswith(f"/artifacts/{name}")], name
 
 
 @pytest.mark.parametrize("recommender", RECOMMENDERS)
 def test_it_comes_to_the_same_checkpoints_and_metrics(grown: Grown, plain: Workplace, recommender: str) -> None:
-    ours, theirs = (place.results() for place in (grown.place, plain))
+    ours, theirs = (place.results(DOMAIN) for place in (grown.place, plain))
     assert ours.judged[recommender].identity == theirs.judged[recommender].identity
     metrics = [
         {record.key: record.metrics for record in results.records() if record.recommender == recommender}
@@ -139,18 +141,18 @@ def test_it_comes_to_the_same_checkpoints_and_metrics(grown: Grown, plain: Workp
 
 
 def test_the_studies_are_in_the_report(grown: Grown) -> None:
-    studies = {path.parent.name for path in (grown.place.home / "studies/tiny").glob("*/study.md")}
+    studies = {path.parent.name for path in (grown.place.home / "studies" / DOMAIN).glob("*/study.md")}
     assert studies == {"ablation_study", "depth_study", "online_distillation_study", "theory_check"}
-    report = (grown.place.home / "reports/tiny/studies.html").read_text()
+    report = (grown.place.home / f"reports/{DOMAIN}/studies.html").read_text()
     assert [name for name in studies if f'id="{name}"' not in report] == []
 
 
 def test_the_champion_is_read_back_from_the_bucket_and_answers_as_the_plain_one(grown: Grown, plain: Workplace) -> None:
-    asins = pl.read_parquet(plain.home / "tables/interactions/tiny/items.parquet")["asin"].to_list()
+    asins = pl.read_parquet(plain.home / f"tables/interactions/{DOMAIN}/items.parquet")["asin"].to_list()
     asked = json.dumps([asins[:3], [asins[7], "unknown"]])
     answers = []
     for place in (grown.place, plain):
-        done = place.python("-c", SERVED, asked, **tracking(place))
+        done = place.python("-c", SERVED, asked, DOMAIN, **tracking(place))
         assert done.returncode == 0, done.stderr[-3000:]
         answers.append(json.loads(done.stdout.splitlines()[-1]))
     assert answers[0] == answers[1]
@@ -182,10 +184,10 @@ def test_no_secret_is_written_anywhere(grown: Grown) -> None:
 
 def test_a_database_that_is_away_is_one_plain_message_at_once(grown: Grown) -> None:
     away = grown.servers.database("mlflow").replace(str(grown.servers.postgres.port), "1")
-    done = grown.place.chain(MLFLOW_TRACKING_URI=away)
+    done = grown.place.chain(DOMAIN, MLFLOW_TRACKING_URI=away)
     assert done.returncode == 1
     assert "MLflow's database at postgresql+psycopg2://127.0.0.1:1/mlflow can't be reached" in done.stderr
-    done = grown.place.chain(DAGSTER_POSTGRES_URL=away)
+    done = grown.place.chain(DOMAIN, DAGSTER_POSTGRES_URL=away)
     assert done.returncode == 2
     assert done.stderr.count("Traceback") == 0
     assert "What Dagster keeps of runs, as" in done.stderr
@@ -208,7 +210,7 @@ def test_a_database_that_goes_away_in_the_middle_ends_the_run_in_a_line_and_the_
 
 
 def test_settings_that_say_nothing_of_postgres_are_not_passed_over(grown: Grown, plain: Workplace) -> None:
-    done = plain.chain(DAGSTER_POSTGRES_URL=grown.servers.database("dagster"))
+    done = plain.chain(DOMAIN, DAGSTER_POSTGRES_URL=grown.servers.database("dagster"))
     assert done.returncode == 2
     assert "doesn't name it" in done.stderr
     assert "postgres_url: {env: DAGSTER_POSTGRES_URL}" in done.stderr

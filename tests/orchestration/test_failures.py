@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -54,8 +54,7 @@ class Place:
         as_of = {"resources": {"domains": {"config": {"as_of": DAY}}}}
         success, _ = execute(self.definitions, self.instance, job, "near", as_of)
         assert not success
-        (run,) = self.instance.get_runs()
-        return run
+        return self.instance.get_runs(limit=1)[0]
 
     def look(self, cursor: str | None) -> str | None:
         """What the daemon does with the sensor on killed runs; the cursor for the next look."""
@@ -66,6 +65,11 @@ class Place:
         found = self.instance.get_run_by_id(run)
         assert found
         return found.status
+
+    def tags(self, run: str) -> Mapping[str, str]:
+        found = self.instance.get_run_by_id(run)
+        assert found
+        return found.tags
 
     def tell(self, run: DagsterRun) -> None:
         """What the daemon does with the sensor when the run has failed."""
@@ -256,6 +260,28 @@ def test_a_run_that_only_the_clock_made_old_is_left_alone(place: Place) -> None:
     assert place.status(run) is DagsterRunStatus.STARTED
     place.look(cursor)
     assert place.status(run) is DagsterRunStatus.FAILURE
+
+
+def test_a_killed_run_is_tried_once_more_but_neither_a_failed_step_nor_the_command_lines(place: Place) -> None:
+    killed = started(place, 3600)
+    place.look(place.look(None))
+    assert place.tags(killed)["dagster/will_retry"] == "true"
+    family = {"dagster/parent_run_id": killed, "dagster/root_run_id": killed}
+    retry = place.instance.create_run_for_job(
+        place.definitions.resolve_job_def("chain"), tags=family, parent_run_id=killed, root_run_id=killed
+    )
+    place.instance.report_run_failed(retry)
+    assert place.tags(retry.run_id)["dagster/will_retry"] == "false"
+    step_failed = started(place, 60)
+    place.instance.add_run_tags(step_failed, {"dagster/failure_reason": "STEP_FAILURE"})
+    commanded = place.failed_run()
+    unfinished = started(place, 3600)
+    place.instance.add_run_tags(unfinished, {"dagster/max_retries": commanded.tags["dagster/max_retries"]})
+    for run in (step_failed, unfinished):
+        found = place.instance.get_run_by_id(run)
+        assert found
+        place.instance.report_run_failed(found)
+        assert place.tags(run)["dagster/will_retry"] == "false"
 
 
 def test_a_crash_that_the_code_server_noticed_is_told_in_its_words(place: Place) -> None:

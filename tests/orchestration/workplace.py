@@ -99,10 +99,10 @@ class Workplace:
     def chain(self, domain: str = "tiny", **variables: str) -> subprocess.CompletedProcess[str]:
         return self.run(*self._chain(domain), **variables)
 
-    def chain_in_progress(self, **variables: str) -> "subprocess.Popen[str]":
-        """The chain on the domain `tiny`, begun: its stderr is to be read, its stdout is short."""
+    def chain_in_progress(self, domain: str = "tiny", **variables: str) -> "subprocess.Popen[str]":
+        """The chain, begun: its stderr is to be read, its stdout is short."""
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestration", *self._chain("tiny")],
+            [sys.executable, "-m", "orchestration", *self._chain(domain)],
             cwd=ROOT,
             env={**self.environment, **variables},
             stdout=subprocess.PIPE,

@@ -1,4 +1,6 @@
-"""`make soak`: a domain's chain, killed at random moments; what was lost or doubled.
+"""`make soak`: the sample domain's chain, killed at random moments; what was lost or doubled.
+
+The models are those of the tests, which train in seconds.
 
 Each round begins with an empty home. `python -m orchestration run` is killed (SIGKILL) at a moment drawn from the time
 that an undisturbed run takes, and started again, until one ends by itself. What it leaves is held against the home of
@@ -20,7 +22,7 @@ from tests.orchestration.workplace import ROOT, Workplace, make_workplace
 from tests.soak.comparison import differences
 from tests.soak.progress import Progress
 
-DOMAIN = "tiny"
+DOMAIN = "sample"
 
 
 @dataclass
@@ -40,7 +42,7 @@ def main() -> int:
     options = parser.parse_args()
     draw, tally, started = random.Random(options.seed), Tally(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
-        reference = workplace(Path(scratch) / "undisturbed")
+        reference = empty_workplace(Path(scratch) / "undisturbed")
         seconds, code, told = run(reference, None)
         if code:
             say(f"{told}\nThe undisturbed run failed: there is nothing to compare with.")
@@ -49,7 +51,7 @@ def main() -> int:
         rounds = 0
         while tally.kills < options.kills:
             rounds += 1
-            place = workplace(Path(scratch) / f"round-{rounds}")
+            place = empty_workplace(Path(scratch) / f"round-{rounds}")
             go_round(place, reference, tally, draw, seconds, options.kills)
     took = (time.monotonic() - started) / 60
     say(f"\n{tally.runs} runs, {tally.kills} kills, {rounds} rounds, {took:.0f} minutes, losses: {len(tally.losses)}")
@@ -105,13 +107,9 @@ def run(place: Workplace, deadline: float | None) -> tuple[float, int, str]:
     return time.monotonic() - started, process.returncode, said.read_text(errors="replace")
 
 
-def workplace(folder: Path) -> Workplace:
-    """An empty home with the tiny domain; one training lasts long enough to be killed between its kept states."""
+def empty_workplace(folder: Path) -> Workplace:
     folder.mkdir()
-    place = make_workplace(folder)
-    profile = folder / "tiny.yaml"
-    profile.write_text(profile.read_text().replace("epochs: 6,", "epochs: 90,", 1))
-    return place
+    return make_workplace(folder)
 
 
 def say(text: str) -> None:
