@@ -97,6 +97,7 @@ def challenger(
     splits: Dataset,
     student: Checkpoint,
     narrow_student: Checkpoint,
+    mixed_student: Checkpoint,
     main_results: Results,
     dataset_statistics: DatasetStatistics,
     drift: Drift,
@@ -107,7 +108,8 @@ def challenger(
     The verdict and all that it stands on are the version's description in the registry.
     """
     domain, settings = domains.load(context.partition_key), profile.load(context.partition_key)
-    student = {"student": student, "narrow_student": narrow_student}[settings.delivery.recommender]
+    students = {"student": student, "narrow_student": narrow_student, "mixed_student": mixed_student}
+    student = students[settings.delivery.recommender]
     for name, version in (
         ("main_results", main_results.data_version),
         ("dataset_statistics", dataset_statistics.data_version),

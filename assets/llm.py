@@ -1,6 +1,7 @@
 """The language-model recommenders: item embeddings from SASRec, the teacher (E4SRec), the student distilled from it.
 
-Beside them the narrow student, which reads a language model's vectors of the items' texts, and runs none.
+Beside them the narrow student, which reads a language model's vectors of the items' texts, and runs none; and the mixed
+student, which adds counts to it.
 """
 
 from dagster import AssetExecutionContext, asset
@@ -130,3 +131,18 @@ def narrow_student(
 
     upstream = {"item_text_embeddings": item_text_embeddings, "teacher_rankings": teacher_rankings}
     return trainings.train(context, NARROW_STUDENT, splits, upstream)
+
+
+@asset(group_name=GROUP, kinds={"pytorch"}, owners=OWNERS, io_manager_key="records", pool=TRAINING_POOL)
+def mixed_student(
+    context: AssetExecutionContext,
+    trainings: Trainings,
+    splits: Dataset,
+    narrow_student: Checkpoint,
+    text_graph: Checkpoint,
+) -> Checkpoint:
+    """The narrow student's probabilities mixed with the counts that taught it (ours): better, and slower to serve."""
+    from models.slmrec.mixed_student import MIXED_STUDENT
+
+    upstream = {"narrow_student": narrow_student, "text_graph": text_graph}
+    return trainings.train(context, MIXED_STUDENT, splits, upstream)

@@ -12,6 +12,7 @@ from assets.amazon.validation.docs import read_stages
 from assets.baselines import ASSETS as BASELINES
 from assets.configuration.resources import ProfileResource
 from assets.data import DatasetStatistics
+from assets.registry.champion import DELIVERABLE
 from assets.registry.runs import MLflowTracking
 from assets.registry.store import dagster_run_url
 from assets.workspace import home as homes
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 GROUP = "results"
 SUBJECT = "student"
-RECOMMENDERS = [*(asset.key.to_user_string() for asset in BASELINES), "teacher", SUBJECT, "narrow_student"]
+RECOMMENDERS = [*(asset.key.to_user_string() for asset in BASELINES), "teacher", *DELIVERABLE]
 
 
 class Judged(BaseModel):

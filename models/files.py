@@ -135,13 +135,23 @@ def save_recommender(recommender: AnyRecommender, directory: Path) -> None:
     """
     from safetensors.torch import save_model
 
+    config = described(recommender)
+    with staged_file(directory / WEIGHTS) as staged:
+        save_model(recommender, str(staged))
+    write_json(directory / CONFIG, config)
+
+
+def described(recommender: AnyRecommender) -> dict[str, Any]:
+    """Its configuration, with the name of its class: what `rebuilt` makes the architecture from.
+
+    Raises:
+        ValueError: if the class doesn't lie below this package.
+    """
     kind = type(recommender)
     module = kind.__module__.removeprefix(f"{__package__}.")
     if module == kind.__module__:
         raise ValueError(f"{kind.__qualname__} lies in {module}, outside {__package__}: it could not be loaded again.")
-    with staged_file(directory / WEIGHTS) as staged:
-        save_model(recommender, str(staged))
-    write_json(directory / CONFIG, {"class": f"{module}:{kind.__qualname__}", **recommender.to_config()})
+    return {"class": f"{module}:{kind.__qualname__}", **recommender.to_config()}
 
 
 def load_recommender(directory: Path) -> AnyRecommender:
@@ -156,22 +166,35 @@ def load_recommender(directory: Path) -> AnyRecommender:
     from models.device import best_device
 
     config = read_json(existing(directory, CONFIG))
-    name = str(config.pop("class", None))
-    kind = _recommender_class(name, directory / CONFIG)
-    try:
-        recommender = kind.from_config(config)
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{directory / CONFIG} does not describe a {name} of this code version ({error!r}): train it again."
-        ) from error
+    recommender = rebuilt(config, directory / CONFIG)
     try:
         load_model(recommender, existing(directory, WEIGHTS), strict=True)
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"{directory / WEIGHTS} does not fit the {name} that {CONFIG} describes: {error}. "
+            f"{directory / WEIGHTS} does not fit the {config['class']} that {CONFIG} describes: {error}. "
             "The two come from different code versions, or the file is damaged: train it again."
         ) from error
     return recommender.to(best_device()).eval()
+
+
+def rebuilt(config: Mapping[str, Any], source: Path) -> AnyRecommender:
+    """The architecture of a `described` recommender, without its weights.
+
+    Args:
+        config: what `described` gave.
+        source: the file that it was read from, for the messages.
+
+    Raises:
+        ValueError: if it names no recommender of this package, or doesn't fit the one that it names.
+    """
+    name = str(config.get("class"))
+    kind = _recommender_class(name, source)
+    try:
+        return kind.from_config({key: value for key, value in config.items() if key != "class"})
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{source} does not describe a {name} of this code version ({error!r}): train it again."
+        ) from error
 
 
 def existing(directory: Path, name: str) -> Path:

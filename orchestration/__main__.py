@@ -62,7 +62,7 @@ def _add_review(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     promote = commands.add_parser("promote", help="make a version the champion: by default the challenger")
     promote.add_argument("--version", help="its number")
     told = "whose version: by default the one that the domain last delivered"
-    promote.add_argument("--recommender", choices=("student", "narrow_student"), help=told)
+    promote.add_argument("--recommender", choices=("student", "narrow_student", "mixed_student"), help=told)
     promote.add_argument("--force", action="store_true", help="whatever the gate has said")
     promote.set_defaults(command=_promote)
     rollback = commands.add_parser("rollback", help="make the version before the champion again")

@@ -54,6 +54,7 @@ ASSETS = [
     llm.student,
     llm.teacher_rankings,
     llm.narrow_student,
+    llm.mixed_student,
     results.main_results,
     results.evaluation_report,
     delivery.challenger,

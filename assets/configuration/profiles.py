@@ -14,6 +14,7 @@ from assets.configuration.settings import explain, overlay, read_settings
 from models.backbone.sources import BackboneConfig
 from models.backbone.text_sources import ItemTextSettings
 from models.baselines import declared
+from models.slmrec.mixed_student import MixedStudentSettings
 from models.slmrec.narrow_student import NarrowStudentSettings
 from models.slmrec.rankings import RankingsSettings
 from models.slmrec.student import StudentSettings
@@ -96,7 +97,7 @@ class ItemEmbeddingsProfile(_Part):
 class DeliveryProfile(_Part):
     """What is delivered."""
 
-    recommender: Literal["student", "narrow_student"] = Field(
+    recommender: Literal["student", "narrow_student", "mixed_student"] = Field(
         default="student", description="whose version may become the challenger (ours)"
     )
 
@@ -129,6 +130,7 @@ class Profile(_Part):
     student: StudentSettings
     teacher_rankings: RankingsSettings = RankingsSettings()
     narrow_student: NarrowStudentSettings
+    mixed_student: MixedStudentSettings = MixedStudentSettings()
     delivery: DeliveryProfile = DeliveryProfile()
     validation: ValidationProfile = ValidationProfile()
     evaluation: EvaluationProfile = EvaluationProfile()
@@ -139,7 +141,7 @@ class Profile(_Part):
         """The block of a declared recommender."""
         return (
             getattr(self, recommender)
-            if recommender in ("teacher", "student", "narrow_student")
+            if recommender in ("teacher", "student", "narrow_student", "mixed_student")
             else getattr(self.baselines, recommender)
         )
 

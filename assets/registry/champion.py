@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from models.recommender import AnyRecommender
 
 
-DELIVERABLE = ("student", "narrow_student")
+DELIVERABLE = ("student", "narrow_student", "mixed_student")
 """The recommenders that a profile may deliver: the champion is a version of one of them."""
 
 

@@ -33,11 +33,12 @@ NO_CURVE = {"step", "epoch", "seconds", "loss", "ndcg_at_10"}
 def declarations() -> "Mapping[str, Declaration]":
     """Name -> declaration of every recommender. They are imported here: they bring torch with them."""
     from models.baselines import declared
+    from models.slmrec.mixed_student import MIXED_STUDENT
     from models.slmrec.narrow_student import NARROW_STUDENT
     from models.slmrec.student import STUDENT
     from models.slmrec.teacher import TEACHER
 
-    return {**declared(), **{one.name: one for one in (TEACHER, STUDENT, NARROW_STUDENT)}}
+    return {**declared(), **{one.name: one for one in (TEACHER, STUDENT, NARROW_STUDENT, MIXED_STUDENT)}}
 
 
 def label(recommender: str) -> str:

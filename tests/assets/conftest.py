@@ -53,7 +53,7 @@ def tiny_chain(_store, tmp_path_factory):
     tiny.write_settings(folder)
     given = tiny.made_by_hand(folder, rows)
     learning = [llm.item_embeddings, llm.teacher, llm.teacher_states, llm.student]
-    learning += [llm.teacher_rankings, llm.narrow_student]
+    learning += [llm.teacher_rankings, llm.narrow_student, llm.mixed_student]
     wanted = [backbone.language_backbone, texts.item_text_embeddings, *baselines.ASSETS, *learning, main_results]
     with pytest.MonkeyPatch.context() as patch, tiny.watched() as seen:
         patch.setenv("SLMREC_HOME", str(folder / "home"))
@@ -135,6 +135,7 @@ def chain(_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
             llm.student,
             llm.teacher_rankings,
             llm.narrow_student,
+            llm.mixed_student,
             given={"splits": place.dataset, "raw_reviews": NO_FILE, "item_texts": ItemTexts(texts=words, raw=NO_FILE)},
         )
     return Chain(place, result, {name: result.output_for_node(name) for name in RECOMMENDERS})

@@ -124,12 +124,15 @@ class Gate:
         splits: Dataset | None = None,
         described: str | None = None,
         narrow: Checkpoint | None = None,
+        mixed: Checkpoint | None = None,
         moved: Drift | None = None,
         delivered: str = "student",
         **settings: Any,
     ) -> Verdict:
-        """By default the other student isn't even registered: what isn't delivered isn't looked at."""
-        judged = {"popularity": self.floor(), "student": student, **({"narrow_student": narrow} if narrow else {})}
+        """By default the other students aren't even registered: what isn't delivered isn't looked at."""
+        others = {"narrow_student": narrow, "mixed_student": mixed}
+        registered = {name: other for name, other in others.items() if other}
+        judged = {"popularity": self.floor(), "student": student, **registered}
         found = results or gather(judged, seed=5)
         statistics = DatasetStatistics(
             data_version=described or self.place.dataset.version,
@@ -145,6 +148,7 @@ class Gate:
             "splits": splits or self.place.dataset,
             "student": student,
             "narrow_student": narrow or student.model_copy(update={"name": "narrow_student", "model": None}),
+            "mixed_student": mixed or student.model_copy(update={"name": "mixed_student", "model": None}),
             "main_results": found,
             "dataset_statistics": statistics,
             "drift": moved or drifted(self.place.dataset.version),
@@ -556,6 +560,10 @@ def test_the_profile_says_which_student_is_delivered(gate: Gate) -> None:
     good, plain = gate.student(GRAPH), recommender("narrow_student", POPULARITY, domain, seed=1, dataset=dataset)
     assert not gate.pass_through(good, narrow=plain, delivered="narrow_student").decision.accepted
     assert gate.pass_through(good, narrow=plain).decision.model == good.model
+    mixed = recommender("mixed_student", GRAPH, domain, dataset=dataset)
+    decision = gate.pass_through(weak, narrow=plain, mixed=mixed, delivered="mixed_student").decision
+    assert decision.accepted
+    assert decision.model == mixed.model
 
 
 def test_the_champion_is_the_rival_whichever_model_it_is_of(gate: Gate) -> None:

@@ -10,6 +10,7 @@ import torch
 from assets.llm import (
     TeacherStates,
     item_embeddings,
+    mixed_student,
     narrow_student,
     student,
     teacher,
@@ -23,6 +24,7 @@ from models.recommender import Recommender
 from models.sequences import Sequences
 from models.slmrec.item_embeddings import load_item_embeddings
 from models.slmrec.kept_rankings import TeacherRankings
+from models.slmrec.mixed_student import MixedStudent
 from models.slmrec.teacher_states import TeacherStates as States
 from tests.assets.tiny import ITEMS, Chain, bought, dataset_of, held_in, identifying, materialise, watched, would_be
 
@@ -34,7 +36,15 @@ NOT_FOLLOWING = {"distillation": {"lambda_cos": 0, "lambda_norm": 0, "layers": "
 ON_BACKBONE = {"item_embeddings", "language_backbone"}
 
 
-NAMES = ["item_embeddings", "teacher", "teacher_states", "student", "teacher_rankings", "narrow_student"]
+NAMES = [
+    "item_embeddings",
+    "teacher",
+    "teacher_states",
+    "student",
+    "teacher_rankings",
+    "narrow_student",
+    "mixed_student",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -185,6 +195,8 @@ def test_a_student_never_learns_from_another_splits_teacher(tiny_chain: Chain, o
         (teacher_rankings, "item_text_embeddings"),
         (narrow_student, "item_text_embeddings"),
         (narrow_student, "teacher_rankings"),
+        (mixed_student, "narrow_student"),
+        (mixed_student, "text_graph"),
     ],
 )
 def test_another_checkpoints_files_under_the_promised_directory_are_refused(
@@ -264,9 +276,31 @@ def test_a_narrow_student_is_of_its_own_block_seed_validation_and_rankings(tiny_
     )
 
 
+def test_a_mixed_student_is_of_its_own_block_and_of_both_that_it_mixes(tiny_chain: Chain, own_home: Path) -> None:
+    first, values, folder = tiny_chain.checkpoints["mixed_student"], tiny_chain.values, tiny_chain.folder
+    other_student = materialise(narrow_student, values, folder, {"narrow_student": {"weight": 0.4}})
+    others = [
+        materialise(mixed_student, values, folder, {"mixed_student": {"weight": 0.5}}),
+        materialise(mixed_student, {**values, "narrow_student": other_student}, folder),
+    ]
+    assert len({first.identity, *(other.identity for other in others)}) == 3
+    for same in ({"validation": {"seed": 6}}, {"student": {"training": {"learning_rate": 0.5}}}):
+        assert materialise(mixed_student, values, folder, same).identity == first.identity
+    mixed, student, counts = (
+        load_recommender(tiny_chain.checkpoints[name].directory)
+        for name in ("mixed_student", "narrow_student", "text_graph")
+    )
+    assert isinstance(mixed, MixedStudent)
+    assert (mixed.weight, mixed.student.to_config()) == (0.7, student.to_config())
+    asked = Sequences.from_lists(held_in(tiny_chain.rows))
+    for part, whole in ((mixed.student, student), (mixed.counts, counts)):
+        assert isinstance(whole, Recommender)
+        assert torch.equal(part.score(asked), whole.score(asked))
+
+
 def test_a_narrow_student_never_learns_from_another_splits_rankings(tiny_chain: Chain, own_home: Path) -> None:
     other = dataset_of(bought(seed=1))
-    for wanted in (teacher_rankings, narrow_student):
+    for wanted in (teacher_rankings, narrow_student, mixed_student):
         with pytest.raises(ValueError, match=r"materialise .* again for domain 'tiny'"):
             materialise(wanted, {**tiny_chain.values, "splits": other}, tiny_chain.folder)
 

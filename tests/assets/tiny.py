@@ -38,6 +38,7 @@ from models.baselines.text_graph import TextGraphSettings
 from models.files import file_digest
 from models.slmrec.distillation import DistillationConfig
 from models.slmrec.item_embeddings import fit_item_embeddings
+from models.slmrec.mixed_student import MixedStudentSettings, fit_mixed_student
 from models.slmrec.narrow_student import NarrowStudentSettings, fit_narrow_student
 from models.slmrec.rankings import RankingsOf, RankingsSettings, fit_teacher_rankings
 from models.slmrec.recommender import PROMPT, LLMRecommenderConfig
@@ -88,6 +89,7 @@ narrow_student:
   model: {d: 8, layers: 1, items: ids_and_text}
   training: {learning_rate: 0.01, max_steps: 4, batch_size: 32}
   weight: 0.3
+mixed_student: {weight: 0.7}
 validation: {users: 15, seed: 5}
 evaluation: {candidates: 3, seed: 11}
 studies: {seeds: [7, 8], depths: [1, 4], lambda_kl: 1.5}
@@ -341,6 +343,7 @@ class Chain:
         taught = {**upstream, "teacher": made["teacher"], "teacher_states": made["teacher_states"]}
         of_teacher = {"teacher": made["teacher"]}
         ranked = {**texts, "teacher_rankings": made["teacher_rankings"]}
+        mixed = {name: made[name] for name in ("narrow_student", "text_graph")}
         states = StatesSettings(2, "normed", "float32")
         recipes = [
             Recipe("language_backbone", fit_backbone, BACKBONE, SEED, corpus, {}, writes=True),
@@ -353,6 +356,7 @@ class Chain:
             Recipe("student", fit_student, STUDENT, SEED, validated, taught),
             Recipe("teacher_rankings", fit_teacher_rankings, RANKINGS, SEED, plain, texts, writes=True),
             Recipe("narrow_student", fit_narrow_student, NARROW_STUDENT, SEED, validated, ranked),
+            Recipe("mixed_student", fit_mixed_student, MixedStudentSettings(0.7), SEED, plain, mixed),
         ]
         return {recipe.name: recipe for recipe in recipes}
 

@@ -29,6 +29,7 @@ from models.declaration import Fitted, TrainingData
 from models.files import load_recommender, save_recommender
 from models.recommender import EmbeddingRecommender, Recommender, recommend
 from models.sequences import Sequences
+from models.slmrec.mixed_student import MIXED_STUDENT
 from models.slmrec.narrow_student import NARROW_STUDENT
 from models.slmrec.student import STUDENT
 from models.slmrec.teacher import TEACHER
@@ -36,7 +37,7 @@ from models.training.course import Course
 from tests.models.recommenders import accuracy, training_data, with_rankings, with_teacher
 
 N_ITEMS = 12
-DECLARED = {**declared(), **{one.name: one for one in (TEACHER, STUDENT, NARROW_STUDENT)}}
+DECLARED = {**declared(), **{one.name: one for one in (TEACHER, STUDENT, NARROW_STUDENT, MIXED_STUDENT)}}
 HISTORIES = Sequences.from_lists([[3], [4, 5, 6], [12, 1], [9, 3, 9, 7, 1], [2, 3]])
 
 every = pytest.mark.parametrize("name", DECLARED)
@@ -56,12 +57,17 @@ def of_test_module(name: str, wanted: str) -> Any:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, ring: Sequences) -> TrainingData:
-    """The ring, with everything upstream: random item embeddings and backbone, a trained teacher, states, rankings."""
+    """The ring, with everything upstream: random item embeddings and backbone, a trained teacher, states, rankings,
+    and both that are mixed."""
     directory = tmp_path_factory.mktemp("contract")
     data = training_data(directory, ring.take(np.arange(len(ring))), N_ITEMS)
     data.sequences.values.setflags(write=False)  # a fit leaves the data as they are
     teacher: Any = TEACHER.fit(data, of_test_module("teacher", "TINY"), Course(seed=7)).recommender
-    return with_rankings(with_teacher(data, teacher, directory, layers=(2, 4)), directory)
+    data = with_rankings(with_teacher(data, teacher, directory, layers=(2, 4)), directory)
+    for name in MIXED_STUDENT.upstream:
+        made: Any = DECLARED[name].fit(data, of_test_module(name, "TINY"), Course(seed=0)).recommender
+        save_recommender(made, directory / name)
+    return dataclasses.replace(data, upstream={**data.upstream, **{n: directory / n for n in MIXED_STUDENT.upstream}})
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from models.slmrec.teacher_states import TeacherStates
 from tests.orchestration.workplace import Workplace
 
 BASELINES = {"popularity", "item_knn", "successor_graph", "text_graph", "sasrec", "sasrec_text", "bsarec"}
-RECOMMENDERS = {*BASELINES, "teacher", "student", "narrow_student"}
+RECOMMENDERS = {*BASELINES, "teacher", "student", "narrow_student", "mixed_student"}
 BY_STEPS = {"bsarec", "sasrec", "sasrec_text", "teacher", "student", "narrow_student"}
 PROTOCOLS = {"full", "sampled_10"}
 
@@ -157,6 +157,7 @@ def test_lineage_leads_back_to_the_data(finished: Workplace) -> None:
         "item_text_embeddings": {"language_backbone"},
         **{name: {"item_text_embeddings"} for name in ("sasrec_text", "text_graph", "teacher_rankings")},
         "narrow_student": {"item_text_embeddings", "teacher_rankings"},
+        "mixed_student": {"narrow_student", "text_graph"},
         "item_embeddings": {"sasrec"},
         "teacher": {"item_embeddings", "language_backbone"},
         "teacher_states": {"teacher"},

@@ -53,6 +53,7 @@ READ = {
     "student": {"splits", "teacher_states"},
     "teacher_rankings": {"splits", "item_text_embeddings"},
     "narrow_student": {"splits", "item_text_embeddings", "teacher_rankings"},
+    "mixed_student": {"splits", "narrow_student", "text_graph"},
     "main_results": {
         "popularity",
         "item_knn",
@@ -64,12 +65,14 @@ READ = {
         "teacher",
         "student",
         "narrow_student",
+        "mixed_student",
     },
     "evaluation_report": {"main_results", "dataset_statistics"},
     "challenger": {
         "splits",
         "student",
         "narrow_student",
+        "mixed_student",
         "main_results",
         "dataset_statistics",
         "drift",

@@ -9,7 +9,7 @@ import pytest
 from tests.orchestration.workplace import Workplace
 
 BASELINES = {"popularity", "item_knn", "successor_graph", "text_graph", "sasrec", "sasrec_text", "bsarec"}
-RECOMMENDERS = {*BASELINES, "teacher", "student", "narrow_student"}
+RECOMMENDERS = {*BASELINES, "teacher", "student", "narrow_student", "mixed_student"}
 NOT_BY_STEPS = {
     "popularity",
     "item_knn",

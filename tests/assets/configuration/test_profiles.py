@@ -113,9 +113,13 @@ def test_the_launchpads_overrides_win() -> None:
         ({"item_texts": {"path": "a"}}, "A text encoder from 'backbone' does not use path; leave it out"),
         ({"item_texts": {"source": "package"}}, "A text encoder from 'package' needs package; give it"),
         ({"item_embeddings": {"table": "bsarec"}}, r"item_embeddings\.table: it must be 'sasrec' or 'sasrec_text'"),
-        ({"delivery": {"recommender": "sasrec"}}, r"delivery\.recommender: it must be 'student' or 'narrow_student'"),
+        (
+            {"delivery": {"recommender": "sasrec"}},
+            r"delivery\.recommender: it must be 'student', 'narrow_student' or 'mixed_student'",
+        ),
         ({"teacher_rankings": {"folds": 1}}, r"teacher_rankings.*folds must be at least 2"),
         ({"narrow_student": {"weight": 2}}, r"narrow_student.*weight must be at least 0 and at most 1"),
+        ({"mixed_student": {"weight": 2}}, r"mixed_student.*weight must be at least 0 and at most 1"),
         ({"studies": {"depths": [0, 2]}}, r"depths must be different numbers, each at least 1, not \(0, 2\)"),
         ({"studies": {"depths": [2, 9]}}, "depth_study wants 9 layers of a backbone of 8"),
         ({"studies": {"seeds": [-1]}}, "seeds must be different numbers, each at least 0"),
@@ -156,6 +160,7 @@ def test_the_settings_of_a_recommender_are_its_block() -> None:
     assert profile.settings_of("sasrec") == profile.baselines.sasrec
     assert profile.settings_of("student") == profile.student
     assert profile.settings_of("narrow_student") == profile.narrow_student
+    assert profile.settings_of("mixed_student") == profile.mixed_student
     assert profile.settings_of("popularity") == declared()["popularity"].settings(), (
         "a block of defaults may be left out"
     )

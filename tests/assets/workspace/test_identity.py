@@ -33,6 +33,7 @@ EDITS = {
     "how successors are spread over texts": ("models/baselines/text_graph.py", "", "X = 1\n"),
     "how rankings are cross-fitted": ("models/slmrec/rankings.py", "", "X = 1\n"),
     "what the narrow student learns from rankings": ("models/slmrec/narrow_student.py", "", "X = 1\n"),
+    "how the student and the counts are mixed": ("models/slmrec/mixed_student.py", "", "X = 1\n"),
     "the training loop": ("models/training/loop.py", "", "X = 1\n"),
     "the cross-entropy over the catalogue": ("models/losses/catalogue.py", "", "X = 1\n"),
     "the distillation terms": ("models/losses/distillation.py", "", "X = 1\n"),
@@ -171,6 +172,7 @@ def test_what_is_not_trained_by_steps_knows_nothing_of_training(modules: dict[st
         "teacher_states",
         "text_graph",
         "teacher_rankings",
+        "mixed_student",
     ):
         assert "models.training.loop" not in found[name], name
     assert found["popularity"] == {

@@ -23,6 +23,7 @@ from models.baselines import declared
 from models.baselines.popularity import Popularity, fit_popularity
 from models.declaration import Fitted
 from models.files import file_digest, load_recommender
+from models.slmrec.mixed_student import MIXED_STUDENT
 from models.slmrec.narrow_student import NARROW_STUDENT
 from models.slmrec.student import STUDENT as STUDENT_DECLARED
 from models.slmrec.teacher import TEACHER
@@ -170,7 +171,10 @@ def profile_of(folder: Path, name: str = "tiny", **overrides: Any) -> Profile:
     return load_profile(path, overrides=overrides)
 
 
-RECOMMENDERS = {**declared(), "teacher": TEACHER, "student": STUDENT_DECLARED, "narrow_student": NARROW_STUDENT}
+RECOMMENDERS = {
+    **declared(),
+    **{one.name: one for one in (TEACHER, STUDENT_DECLARED, NARROW_STUDENT, MIXED_STUDENT)},
+}
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)

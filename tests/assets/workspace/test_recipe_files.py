@@ -13,7 +13,7 @@ from models.baselines import declared
 from tests.assets.tiny import Chain
 from tests.assets.workspace import tiny
 
-RECOMMENDERS = [*declared(), "teacher", "student", "narrow_student"]
+RECOMMENDERS = [*declared(), "teacher", "student", "narrow_student", "mixed_student"]
 
 
 @pytest.mark.usefixtures("tracked_home")

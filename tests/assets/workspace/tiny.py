@@ -27,6 +27,7 @@ from models.baselines import declared
 from models.baselines.sasrec import SASRecConfig, SASRecSettings
 from models.slmrec.distillation import DistillationConfig
 from models.slmrec.item_embeddings import fit_item_embeddings
+from models.slmrec.mixed_student import MixedStudentSettings, fit_mixed_student
 from models.slmrec.narrow_student import NarrowStudentSettings, fit_narrow_student
 from models.slmrec.rankings import fit_teacher_rankings
 from models.slmrec.recommender import PROMPT, LLMRecommenderConfig
@@ -155,6 +156,7 @@ def recipes(folder: Path) -> tuple[list[str], Recipes]:
             "settings": NarrowStudentSettings(replace(SASREC.model, items="ids_and_text"), TRAINING),
             "inputs": judged,
         },
+        "mixed_student": {"fit": fit_mixed_student, "settings": MixedStudentSettings(), "inputs": rows},
     }
     stands_on = ("item_embeddings", "language_backbone")
     upstream: dict[str, tuple[str, ...]] = {
@@ -167,6 +169,7 @@ def recipes(folder: Path) -> tuple[list[str], Recipes]:
         "online": stands_on,
         "teacher_rankings": ("item_text_embeddings",),
         "narrow_student": ("item_text_embeddings", "teacher_rankings"),
+        "mixed_student": ("narrow_student", "text_graph"),
     }
 
     def recipe(name: str, checkpoints: Mapping[str, Checkpoint], seed: int) -> Recipe:

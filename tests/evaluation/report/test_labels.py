@@ -12,6 +12,7 @@ from assets.workspace.identity import ROOT
 from evaluation.report import labels
 from evaluation.report.labels import by_protocol, capital, colour, declarations, label, ordered
 from models.baselines import declared
+from models.slmrec.mixed_student import MIXED_STUDENT
 from models.slmrec.narrow_student import NARROW_STUDENT
 from models.slmrec.student import STUDENT
 from models.slmrec.teacher import TEACHER
@@ -25,7 +26,7 @@ def test_worked_examples_in_docstrings() -> None:
 
 def test_each_recommender_there_is_has_its_own_label_and_colour() -> None:
     """Nothing is named here: what is declared is asked for."""
-    everything = {**declared(), "teacher": TEACHER, "student": STUDENT, "narrow_student": NARROW_STUDENT}
+    everything = {**declared(), **{one.name: one for one in (TEACHER, STUDENT, NARROW_STUDENT, MIXED_STUDENT)}}
     assert {name: label(name) for name in everything} == {name: one.label for name, one in everything.items()}
     assert {name: colour(name) for name in everything} == {name: one.colour for name, one in everything.items()}
     assert len({colour(name) for name in everything}) == len(everything)
