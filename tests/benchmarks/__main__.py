@@ -52,6 +52,8 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "batch_recommendations": batch_recommendations.measure_against_plain,
     "student_vs_sasrec": narrow_student.measure_batch,
     "student_vs_sasrec_request": narrow_student.measure_request,
+    "mixed_student_vs_sasrec": narrow_student.measure_mixed_batch,
+    "mixed_student_vs_sasrec_request": narrow_student.measure_mixed_request,
     "depth_training": depth.measure_training,
     "depth_training_with_teacher": depth.measure_training_with_teacher,
     "depth_inference": depth.measure_inference,
