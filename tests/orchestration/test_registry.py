@@ -19,6 +19,7 @@ NOT_BY_STEPS = {
     "item_text_embeddings",
     "teacher_states",
     "teacher_rankings",
+    "mixed_student",
 }
 CHECKED = {"raw", "interactions", "item_texts", "sequences", "splits", "dataset_statistics"}
 TRAINED = {
