@@ -41,7 +41,7 @@ def test_without_any_model_there_is_no_champion() -> None:
     assert champion_of("nobody") is None
 
 
-@pytest.mark.parametrize("recommender", ["student", "narrow_student", "popularity"])
+@pytest.mark.parametrize("recommender", ["student", "narrow_student", "mixed_student", "popularity"])
 def test_the_champion_is_of_either_deliverable_model_and_of_no_other(tracked_home: Path, recommender: str) -> None:
     domain = f"either-{recommender.replace('_', '-')}"
     version = registered(trained(recommender, fit_popularity, PopularitySettings(), OLD, domain), OLD)
