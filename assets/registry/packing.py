@@ -65,7 +65,7 @@ def save_pyfunc(
         files[CATALOGUE].write_text(json.dumps(catalogue), encoding="utf-8")
         files[CARD].write_text(card, encoding="utf-8")
         files[TRAINING_DATA].write_bytes(summarise(dataset, load_recommender(checkpoint).for_inference()).to_json())
-        package = pack_code(Path(scratch), config["class"].partition(":")[0])
+        package = pack_code(Path(scratch), *modules_of(config))
         _pyfunc().save_model(
             directory,
             python_model=PYFUNC,
@@ -84,20 +84,27 @@ def save_pyfunc(
         )
 
 
-def pack_code(folder: Path, module: str) -> Path:
+def modules_of(config: Mapping[str, Any]) -> list[str]:
+    """The modules of a recommender's class and of its parts', below `models`, such as "baselines.sasrec"."""
+    parts = [one for part in config.values() if isinstance(part, dict) and "class" in part for one in modules_of(part)]
+    return sorted({str(config["class"]).partition(":")[0], *parts})
+
+
+def pack_code(folder: Path, *modules: str) -> Path:
     """The code of a recommender in a package of its own name.
 
     Args:
         folder: where to put the package.
-        module: the recommender's, below `models`, such as "baselines.sasrec".
+        modules: the recommender's and its parts', as of `modules_of`.
 
     Returns:
         The package's directory.
     """
-    needed = {"models", "models.files", "models.recommender", f"models.{module}"}
+    named = {"models.files", *(f"models.{module}" for module in modules)}
+    needed = {"models", "models.recommender", *named}
     needed |= {one for name in needed - {"models"} for one in import_closure(name) if one.startswith("models.")}
     needed |= {name.rpartition(".")[0] for name in needed if name != "models"}  # the packages that hold them
-    package = folder / f"slmrec_{code_hash('models.files', f'models.{module}')}"
+    package = folder / f"slmrec_{code_hash(*named)}"
     for name in needed:
         source = ROOT.joinpath(*name.split("."))
         source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")

@@ -246,10 +246,15 @@ def test_registered_versions_are_served_in_a_fresh_process_without_this_project(
     student = chain.checkpoints["student"]
     assert student.model is not None
     asins = chain.wired.dataset.item_ids
+    mixed = chain.checkpoints["mixed_student"]  # whose parts' code it doesn't import
+    assert mixed.model is not None
     histories = [[3, 1, 7], [2], [15, 14, 13, 12, 11, 10, 9, 8]]
     asked = {
         f"models:/{version.name}@challenger": [["B01", "??"], ["??"]],
-        student.model.uri: [[*(asins[item - 1] for item in history), "unknown"] for history in histories],
+        **{
+            made.model.uri: [[*(asins[item - 1] for item in history), "unknown"] for history in histories]
+            for made in (student, mixed)
+        },
     }
     answer = subprocess.run(
         [sys.executable, "-c", FRESH, json.dumps(asked)],
@@ -269,14 +274,15 @@ def test_registered_versions_are_served_in_a_fresh_process_without_this_project(
         "scores": [[3.0, 2.0, 1.0, 1.0], [4.0, 3.0, 2.0, 1.0]],
         "answered_by": ["model", "popularity"],
     }
-    scores = load_recommender(student.directory).score(Sequences.from_lists(histories)).numpy()
-    for row, history in enumerate(histories):
-        unseen = [item for item in range(1, len(asins) + 1) if item not in history]
-        best = sorted(unseen, key=lambda item: -scores[row, item])[:4]
-        assert told["answers"][student.model.uri]["item_ids"][row] == [asins[item - 1] for item in best]
-        assert told["answers"][student.model.uri]["scores"][row] == pytest.approx(scores[row, best], rel=1e-4)
+    for made in (student, mixed):
+        scores = load_recommender(made.directory).score(Sequences.from_lists(histories)).numpy()
+        for row, history in enumerate(histories):
+            unseen = [item for item in range(1, len(asins) + 1) if item not in history]
+            best = sorted(unseen, key=lambda item: -scores[row, item])[:4]
+            assert told["answers"][made.model.uri]["item_ids"][row] == [asins[item - 1] for item in best]
+            assert told["answers"][made.model.uri]["scores"][row] == pytest.approx(scores[row, best], rel=1e-4)
     assert told["waiting"] == "passive"
-    assert len(told["code"]) == 2
+    assert len(told["code"]) == 3
     assert all(path.startswith(str(tracked_home / "mlflow-artifacts")) for path in told["code"].values())
     assert not list(tmp_path.iterdir()), "MLflow made a store of its own in the current directory"
 
