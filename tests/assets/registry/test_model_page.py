@@ -70,9 +70,9 @@ def findings(warnings: int) -> list[Finding]:
 
 
 def compared() -> ComparisonTable:
-    """With every recommender that there is, and one more."""
+    """With every recommender that there is."""
     difference = Comparison(mean=0.0123, low=-0.0123, high=0.0456, p=0.0312)
-    others = [name for name in declarations() if name != SUBJECT] + ["narrow_student_of_old"]
+    others = [name for name in declarations() if name != SUBJECT]
     return ComparisonTable(
         subject=SUBJECT,
         protocol="full",
