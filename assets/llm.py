@@ -141,7 +141,7 @@ def mixed_student(
     narrow_student: Checkpoint,
     text_graph: Checkpoint,
 ) -> Checkpoint:
-    """The narrow student's probabilities mixed with the counts that taught it (ours): better, and slower to serve."""
+    """The narrow student's probabilities mixed with the counts that taught it (ours); nothing is trained."""
     from models.slmrec.mixed_student import MIXED_STUDENT
 
     upstream = {"narrow_student": narrow_student, "text_graph": text_graph}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from dagster import (
@@ -22,9 +23,12 @@ from dagster._core.run_coordinator import QueuedRunCoordinator
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 import orchestration.run
+from assets.configuration.profiles import DeliveryProfile
 from assets.configuration.resources import PARTITION_TAG
+from assets.registry.champion import DELIVERABLE
 from assets.registry.trainings import TRAINING_POOL
 from assets.workspace.home import DAGSTER_YAML
+from orchestration.__main__ import _parser
 from orchestration.definitions import build_definitions
 from tests.orchestration.workplace import DOMAINS, PROFILE
 
@@ -100,6 +104,13 @@ def definitions(files: tuple[Path, Path]) -> Definitions:
 
 def steps_of(definitions: Definitions, job: str) -> set[str]:
     return {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.executable_asset_keys}
+
+
+def test_what_can_be_delivered_is_the_same_wherever_it_is_named() -> None:
+    assert get_args(DeliveryProfile.model_fields["recommender"].annotation) == DELIVERABLE
+    for name in DELIVERABLE:
+        told = ["promote", "--domain", "d", "--reason", "r", "--recommender", name]
+        assert _parser().parse_args(told).recommender == name
 
 
 def test_the_ui_can_load_all_of_it(definitions: Definitions) -> None:

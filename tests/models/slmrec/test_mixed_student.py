@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,12 +32,12 @@ class Saying(Recommender):
     def score(self, histories: Sequences) -> Tensor:
         return self._scores_V.repeat(len(histories), 1)
 
-    def to_config(self) -> dict[str, object]:
-        raise NotImplementedError
+    def to_config(self) -> dict[str, Any]:
+        return {"scores_V": self._scores_V.tolist()}
 
     @classmethod
-    def from_config(cls, config: dict[str, object]) -> Saying:
-        raise NotImplementedError
+    def from_config(cls, config: dict[str, Any]) -> Saying:
+        return cls(**config)
 
 
 def test_both_parts_are_mixed_as_by_hand() -> None:
