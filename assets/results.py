@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from assets.amazon.validation.docs import read_stages
 from assets.baselines import ASSETS as BASELINES
-from assets.configuration.resources import ProfileResource
+from assets.configuration.resources import DomainResource, ProfileResource
 from assets.data import DatasetStatistics
 from assets.registry.champion import DELIVERABLE
 from assets.registry.runs import MLflowTracking
@@ -160,12 +160,17 @@ def _headline(evaluation: Evaluation, protocol: str, metric: str) -> Any:
 def evaluation_report(
     context: AssetExecutionContext,
     home: Home,  # noqa: ARG001  # holds the domain
+    domains: DomainResource,
+    profile: ProfileResource,
     tracking: MLflowTracking,
     main_results: Results,
     dataset_statistics: DatasetStatistics,
 ) -> Report:
     """One HTML file that opens without a network: tables, curves, charts, and each number's provenance."""
-    return write_report(context, tracking, main_results, dataset_statistics, "report.html")
+    next_command = make_command("studies", profile.name, context.partition_key, domains.as_of)
+    return write_report(
+        context, tracking, main_results, dataset_statistics, "report.html", studies_command=next_command
+    )
 
 
 def write_report(
@@ -175,8 +180,9 @@ def write_report(
     statistics: DatasetStatistics,
     name: str,
     studies: "Sequence[StudyRecord]" = (),
+    studies_command: str = "",
 ) -> Report:
-    """Write the report of the results, with these studies, and show it in both UIs.
+    """Write the report of the results, with these studies or the command that makes them, and show it in both UIs.
 
     Raises:
         ValueError: if results and statistics are of different data.
@@ -191,7 +197,6 @@ def write_report(
             f"on {results.data_version}: materialise both again for domain {domain!r}."
         )
     records = results.records()
-    profiles = sorted({record.training.profile for record in records})
     html = render_report(
         records,
         statistics.values,
@@ -200,7 +205,7 @@ def write_report(
         quality=_quality(statistics, homes.data_docs_directory(domain)),
         links=_run_links(records, tracking),
         studies=studies,
-        studies_command=make_command("studies", profiles[-1], domain),
+        studies_command=studies_command,
     )
     path = homes.report_directory(domain) / name
     write_file(path, html.encode())

@@ -86,9 +86,12 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(options: argparse.Namespace) -> int:
+    from orchestration.definitions import name_profile
     from orchestration.run import run_job
 
-    return run_job(options.job, options.domain, options.profile, options.as_of)
+    own = options.profile.endswith((".yaml", ".yml"))
+    profile = name_profile(Path(options.profile)) if own else options.profile
+    return run_job(options.job, options.domain, profile, options.as_of)
 
 
 def _recommend(options: argparse.Namespace) -> int:

@@ -76,8 +76,27 @@ def domain_files() -> list[Path]:
 
 
 def profile_files() -> list[Path]:
-    """The shipped profiles, and those of the user's own files, separated as in PATH."""
-    return [*sorted(PROFILES.glob("*.yaml")), *_named(PROFILES_VARIABLE)]
+    """The shipped profiles, and the user's own files, separated as in PATH; one of a shipped name takes its place."""
+    own = _named(PROFILES_VARIABLE)
+    names = {path.stem for path in own}
+    return [*(path for path in sorted(PROFILES.glob("*.yaml")) if path.stem not in names), *own]
+
+
+def name_profile(path: Path) -> str:
+    """Add a file to the user's own, before one of its name; from then on commands that are printed know it.
+
+    Returns:
+        The profile's name.
+
+    Raises:
+        ValueError: if there is no such file.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"There is no profile file {path}.")
+    others = (str(other) for other in _named(PROFILES_VARIABLE) if other.stem != path.stem)
+    os.environ[PROFILES_VARIABLE] = os.pathsep.join([str(path), *others])
+    return path.stem
 
 
 def build_definitions(domains: Sequence[Path], profiles: Sequence[Path], profile: str) -> Definitions:

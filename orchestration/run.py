@@ -40,24 +40,19 @@ def run_job(job: str, domain: str, profile: str, as_of: str | None = None) -> in
         job: `chain`, from nothing to the report; on a domain that the chain has been through `studies`, or
             `recommend` by its champion.
         domain: its name.
-        profile: a profile's name, or the path of a YAML file.
+        profile: a profile's name.
         as_of: a day, such as 2018-09-26: what came later is left out.
 
     Raises:
-        ValueError: before anything is started, if there is no such domain, profile or file, or a value is wrong; later
+        ValueError: before anything is started, if there is no such domain or profile, or a value is wrong; later
             if the disk fills up with what Dagster keeps of runs.
     """
     from orchestration.definitions import build_definitions, domain_files, profile_files
 
-    profiles, name, own = profile_files(), profile, Path(profile).expanduser()
-    if own.suffix in (".yaml", ".yml"):
-        if not own.is_file():
-            raise ValueError(f"There is no profile file {own.resolve()}.")
-        profile = str(own.resolve())
-        profiles, name = [path for path in profiles if path.stem != own.stem] + [own.resolve()], own.stem
+    profiles = profile_files()
     check_source(type(domain_resource(domain_files()))(as_of=as_of).load(domain).source)
-    profile_resource(profiles, name).load(domain)  # says what is wrong with it
-    definitions = build_definitions(domain_files(), profiles, name)
+    profile_resource(profiles, profile).load(domain)  # says what is wrong with it
+    definitions = build_definitions(domain_files(), profiles, profile)
     home.prepare_home()
     given: dict[str, Any] = {"domains": {"config": {"as_of": as_of}}} if as_of else {}
     try:

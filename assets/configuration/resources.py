@@ -82,9 +82,11 @@ def profile_resource(files: Sequence[Path], default: str) -> ProfileResource:
     """The resource whose `profile` is one of these files' names; the UI offers them.
 
     Raises:
-        ValueError: if the default is none of them.
+        ValueError: if two have one name, or the default is none of them.
     """
     known = [path.stem for path in files]
+    if doubled := [str(path) for path in files if known.count(path.stem) > 1]:
+        raise ValueError(f"Profiles need different names, but {' and '.join(doubled)} have one: rename a file.")
     if default not in known:
         raise ValueError(f"There is no profile {default!r}. There are: {', '.join(known)}; or give a YAML file's path.")
     names = Enum("ProfileName", {name: name for name in known})  # type: ignore[misc]

@@ -4,7 +4,6 @@ import base64
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -49,14 +48,13 @@ def make_command(target: str, profile: str | None, domain: str | None = None, as
 
     Args:
         target: such as `ui` or `studies`.
-        profile: a name, or the path of a YAML file; None: for a target that takes none.
+        profile: its name; None: for a target that takes none.
         domain: for which it is run; None: for all.
         as_of: the day after which everything is left out.
     """
     given = {"DOMAINS": os.environ.get("SLMREC_DOMAINS")}
     if profile:
-        own = profile if not domain and Path(profile).suffix else None
-        given["PROFILES"] = os.environ.get("SLMREC_PROFILES") or own
+        given["PROFILES"] = os.environ.get("SLMREC_PROFILES")
     if domain:
         given |= {"DOMAIN": domain, "PROFILE": profile, "AS_OF": as_of}
     return " ".join(["make", target, *(f"{name}={shlex.quote(value)}" for name, value in given.items() if value)])

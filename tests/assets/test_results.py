@@ -168,9 +168,9 @@ def statistics(version: str) -> DatasetStatistics:
     )
 
 
-def report(chain: Chain, results: Results, version: str) -> Any:
+def report(chain: Chain, results: Results, version: str, config: Mapping[str, Any] | None = None) -> Any:
     given: Mapping[str, Any] = {"main_results": results, "dataset_statistics": statistics(version)}
-    return chain.wired.materialise(evaluation_report, given=given)
+    return chain.wired.materialise(evaluation_report, given=given, config=config)
 
 
 def test_the_report_says_what_was_compared_and_links_to_the_runs(chain: Chain) -> None:
@@ -185,8 +185,16 @@ def test_the_report_says_what_was_compared_and_links_to_the_runs(chain: Chain) -
     student = chain.checkpoints["student"].provenance
     assert f'href="{dagster_run_url(student.dagster_run)}"' in page
     assert f"/runs/{student.mlflow_run}?workflowType=machine_learning" in page
-    assert "make studies DOMAIN=chained PROFILE=first" in page
+    assert "<code>make studies DOMAIN=chained PROFILE=first</code> makes them" in page
     assert metadata_of(result, "evaluation_report")["records"] == 2 * len(RECOMMENDERS)
+
+
+def test_the_report_names_the_command_that_makes_the_studies_of_this_very_run(chain: Chain) -> None:
+    config = {"profile": {"profile": "second"}, "domains": {"as_of": "2018-09-26"}}
+    results = gather(chain.checkpoints, seed=5)
+    path = value_of(report(chain, results, chain.wired.dataset.version, config), "evaluation_report").path
+    page = " ".join(html.unescape(path.read_text()).split())
+    assert "<code>make studies DOMAIN=chained PROFILE=second AS_OF=2018-09-26</code> makes them" in page
 
 
 def test_statistics_of_other_data_are_refused(chain: Chain) -> None:

@@ -32,7 +32,8 @@ COMMANDS = """
 import contextlib, io, json, os, sys
 from orchestration.__main__ import main
 for command in json.loads(sys.argv[1]):
-    os.environ.pop("DAGSTER_HOME", None)
+    for name in ("DAGSTER_HOME", "SLMREC_PROFILES"):
+        os.environ.pop(name, None)
     os.environ.update(command["environment"])
     said = io.StringIO()
     with contextlib.redirect_stderr(said):

@@ -209,14 +209,15 @@ def test_it_says_what_it_did(finished: Workplace) -> None:
     assert report.split()[-1] == str(finished.home / "reports/tiny/report.html")
     domains, profile = finished.folder / "domains.yaml", finished.folder / "tiny.yaml"
     assert ui.partition("make")[2] == f" ui DOMAINS={domains} PROFILES={profile}"
-    assert studies.partition("make")[2] == f" studies DOMAINS={domains} DOMAIN=tiny PROFILE={profile}"
+    assert studies.partition("make")[2] == f" studies DOMAINS={domains} PROFILES={profile} DOMAIN=tiny PROFILE=tiny"
 
 
 def test_the_report_is_there(finished: Workplace) -> None:
     html = (finished.home / "reports/tiny/report.html").read_text()
     assert "Synthetic data" in html
     assert "<svg" in html
-    assert f"make studies DOMAINS={finished.folder / 'domains.yaml'} DOMAIN=tiny PROFILE=tiny" in html
+    own = f"DOMAINS={finished.folder / 'domains.yaml'} PROFILES={finished.folder / 'tiny.yaml'}"
+    assert f"make studies {own} DOMAIN=tiny PROFILE=tiny" in html
 
 
 def test_no_pickle_is_left_anywhere(finished: Workplace) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from assets.configuration.domains import find_domain, load_domains
 from assets.workspace.presentation import make_command
+from orchestration.definitions import name_profile
 from tests.orchestration.workplace import DOMAINS, PROFILE, ROOT, Workplace, make_workplace
 
 README = (ROOT / "README.md").read_text()
@@ -89,24 +90,26 @@ def test_a_host_that_the_shell_has_set_serves_nobody_else(monkeypatch: pytest.Mo
     assert "--host '127.0.0.1'" in make("-n", "serve", "DOMAIN=d")
 
 
-@pytest.mark.parametrize(("domains", "profile"), [("own.yaml", "sample"), (None, "sample"), ("own.yaml", "tiny.yaml")])
+@pytest.mark.parametrize(("domains", "profile"), [("own.yaml", "sample"), (None, "sample"), ("own.yaml", "tiny")])
 def test_the_hint_at_the_end_of_a_run_works_as_it_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, domains: str | None, profile: str
 ) -> None:
-    """Make reads it, with the domains and the profile where they are."""
+    """Make reads it, with the domains and the profiles where they are."""
     (tmp_path / "own.yaml").write_text(DOMAINS)
     (tmp_path / "tiny.yaml").write_text(PROFILE)
     monkeypatch.delenv("SLMREC_DOMAINS", raising=False)
-    monkeypatch.delenv("SLMREC_PROFILES", raising=False)
+    monkeypatch.setenv("SLMREC_PROFILES", "")
     if domains:
         monkeypatch.setenv("SLMREC_DOMAINS", str(tmp_path / domains))
-    given = str(tmp_path / profile) if profile.endswith("yaml") else profile
-    hint = make_command("studies", given, "tiny", "2016-01-01")
+    if profile == "tiny":
+        assert name_profile(tmp_path / "tiny.yaml") == "tiny"
+    hint = make_command("studies", profile, "tiny", "2016-01-01")
     done = subprocess.run(
         f"{hint} -n", shell=True, cwd=ROOT, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}
     )
     *_, last = done.stdout.strip().splitlines()
-    assert last.endswith(f"studies --domain 'tiny' --profile '{given}' --as-of '2016-01-01'")
+    assert last.endswith(f"studies --domain 'tiny' --profile '{profile}' --as-of '2016-01-01'")
+    assert (f"PROFILES={tmp_path / 'tiny.yaml'}" in hint) == (profile == "tiny")
     assert ("DOMAINS=" in hint) == bool(domains)
 
 

@@ -1,6 +1,7 @@
 """Every shipped profile loads, and a bad value is refused in words that name it."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -17,7 +18,7 @@ from assets.configuration.profiles import load_profile as load
 from models.backbone.text_sources import ItemTextSettings
 from models.baselines import declared
 from models.slmrec.recommender import PROMPT, LLMRecommender, LLMRecommenderConfig
-from orchestration.definitions import DOMAINS, PROFILES, profile_files
+from orchestration.definitions import DOMAINS, PROFILES, PROFILES_VARIABLE, name_profile, profile_files
 
 DOCS = Path(__file__).parents[3] / "docs" / "profiles.md"
 
@@ -29,6 +30,26 @@ def load_profile(name: str, domain: str | None = None, overrides: dict | None = 
 
 def test_the_shipped_profiles_are_the_documented_four() -> None:
     assert [path.stem for path in profile_files()] == ["cpu", "gpu", "paper", "sample"]
+
+
+def test_ones_own_profile_takes_the_place_of_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = tmp_path / "cpu.yaml", tmp_path / "other.yaml"
+    monkeypatch.setenv(PROFILES_VARIABLE, f"{own}:{other}")
+    found = profile_files()
+    assert [path.stem for path in found] == ["gpu", "paper", "sample", "cpu", "other"]
+    assert found[-2:] == [own, other]
+
+
+def test_a_profile_that_is_given_by_its_path_joins_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of one of its name, so that what is printed later names it."""
+    (tmp_path / "here").mkdir()
+    chosen, same, other = tmp_path / "here/tiny.yaml", tmp_path / "tiny.yaml", tmp_path / "other.yaml"
+    chosen.touch()
+    monkeypatch.setenv(PROFILES_VARIABLE, f"{same}:{other}")
+    assert name_profile(chosen) == "tiny"
+    assert os.environ[PROFILES_VARIABLE] == f"{chosen}:{other}"
+    with pytest.raises(ValueError, match="There is no profile file"):
+        name_profile(tmp_path / "gone.yaml")
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu", "paper", "sample"])

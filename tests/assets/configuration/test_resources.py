@@ -1,5 +1,6 @@
 """Domain and profile in the launchpad: chosen among those there are, overridden, and refused before anything starts."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,12 @@ def test_a_profile_that_does_not_exist_is_refused_as_a_wrong_choice() -> None:
         launch(profile={"profile": "huge"})
     with pytest.raises(ValueError, match=r"no profile 'huge'.*cpu, gpu, paper, sample"):
         profile_resource(profile_files(), "huge")
+
+
+def test_two_profiles_of_one_name_are_refused(tmp_path: Path) -> None:
+    twice = [tmp_path / "a/own.yaml", tmp_path / "b/own.yaml"]
+    with pytest.raises(ValueError, match=r"different names, but .*a/own\.yaml and .*b/own\.yaml have one"):
+        profile_resource([tmp_path / "other.yaml", *twice], "other")
 
 
 @pytest.mark.parametrize(

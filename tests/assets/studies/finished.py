@@ -89,6 +89,7 @@ def environment(chain: Chain) -> dict[str, str]:
     return {
         "SLMREC_HOME": str(chain.home),
         "SLMREC_DOMAINS": str(chain.folder / "domains.yaml"),
+        "SLMREC_PROFILES": str(chain.folder / "tiny.yaml"),
         "MLFLOW_TRACKING_URI": chain.store,
         "DAGSTER_HOME": str(chain.home / "dagster"),
     }
@@ -100,21 +101,15 @@ def study(chain: Chain) -> Studied:
         for name, value in environment(chain).items():
             patch.setenv(name, value)
         before = checkpoints(chain)
-        command = "import sys; from tests.assets.studies.finished import be_killed; be_killed(sys.argv[1])"
-        killed = subprocess.run(
-            [sys.executable, "-c", command, chain.folder / "tiny.yaml"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = "from tests.assets.studies.finished import be_killed; be_killed()"
+        killed = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
         assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
         finished = {path: written for path, written in checkpoints(chain).items() if path not in before}
         gc.collect()
         gc.freeze()  # Trainer collects garbage at each start, which would walk through every library
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()), watched() as followed:
-            assert run_job("studies", DOMAIN, str(chain.folder / "tiny.yaml")) == 0
+            assert run_job("studies", DOMAIN, "tiny") == 0
         gc.unfreeze()
         with DagsterInstance.get() as instance:
             events = {name: instance.get_latest_materialization_event(AssetKey(name)) for name in STUDIES}
@@ -132,7 +127,7 @@ def checkpoints(chain: Chain) -> dict[Path, int]:
     return {path.parent: path.stat().st_mtime_ns for path in found}
 
 
-def be_killed(profile: str) -> None:
+def be_killed() -> None:
     """The studies in this process, which is killed in the third of four steps of one training.
 
     The state of the second step is on disk then.
@@ -144,7 +139,7 @@ def be_killed(profile: str) -> None:
         return follow(recipe, directory, [*callbacks, *last], state, **ways)
 
     Recipe.follow = deadly  # type: ignore[method-assign]
-    run_job("studies", DOMAIN, profile)
+    run_job("studies", DOMAIN, "tiny")
 
 
 class _Killer(TrainerCallback):
