@@ -99,8 +99,8 @@ ui: $(READY)  ## Dagster and MLflow until Ctrl-C: [DOMAINS=own.yaml] [PROFILES=o
 prune: $(READY)  ## remove checkpoints, versions, leftovers out of use: [KEEP=3] a name [DAYS=30] [DRY=1 only lists]
 	@$(BIN)/python -m orchestration prune --keep '$(KEEP)' --days '$(DAYS)' $(if $(DRY),--dry)
 
-test: $(READY)  ## all tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## all tests, on every core (up to 8)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 integration: $(READY)  ## chain and studies of the sample domain, small models, on a real PostgreSQL and an S3-compatible store
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[integration]'
