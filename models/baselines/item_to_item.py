@@ -74,11 +74,11 @@ class ItemToItem(Recommender):
         recent = histories if self.last_items is None else histories.tail(self.last_items)
         users_T = np.repeat(np.arange(len(recent)), recent.lengths)
         from_end_T = np.repeat(recent.offsets[1:], recent.lengths) - 1 - np.arange(len(recent.values))
-        device, items_T = self.weights.device, torch.tensor(recent.values)
-        weights_Tk = (
-            self.weights[items_T.to(device)].cpu() * torch.from_numpy(self.recency**from_end_T).float()[:, None]
-        )
-        places_Tk = self.others[items_T.to(device)].cpu() + torch.from_numpy(users_T)[:, None] * (self.n_items + 1)
+        items_T = torch.tensor(recent.values, device=self.weights.device)
+        recency_T1 = torch.from_numpy(self.recency**from_end_T).float()[:, None]
+        weights_Tk = self.weights.index_select(0, items_T).cpu().mul_(recency_T1)
+        others_Tk = self.others.index_select(0, items_T).cpu()  # half the time of indexing with []
+        places_Tk = others_Tk + torch.from_numpy(users_T)[:, None] * (self.n_items + 1)
         scores_BV = torch.zeros(len(recent), self.n_items + 1)
         scores_BV.view(-1).index_add_(0, places_Tk.flatten(), weights_Tk.flatten())
         scores_BV[:, PADDING] = -torch.inf

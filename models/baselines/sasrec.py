@@ -161,7 +161,7 @@ class SASRec(EmbeddingRecommender):
             items_BL = torch.from_numpy(histories.padded()).to(table_VD.device)
             last_B = torch.from_numpy(histories.lengths - 1).to(table_VD.device)
             users_BD = table_VD.new_empty(len(histories), self.architecture.d)
-            for rows, length in _of_like_length(items_BL):
+            for rows, length in _of_like_length(items_BL, min(GROUPS, len(np.unique(histories.lengths)))):
                 states_GLD = self.encode(items_BL[rows, :length], table_VD)
                 users_BD[rows] = states_GLD[torch.arange(len(rows), device=rows.device), last_B[rows]]
             return users_BD.float().cpu()
@@ -241,10 +241,10 @@ class _Layer(nn.Module):
         return self.attention_out(mixed_BHLd.transpose(1, 2).flatten(2))
 
 
-def _of_like_length(items_BL: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """The rows of a batch in parts of like length, and the longest history of each; no part is empty."""
+def _of_like_length(items_BL: Tensor, parts: int = GROUPS) -> Iterator[tuple[Tensor, int]]:
+    """The rows of a batch in so many parts of like length, and the longest history of each; no part is empty."""
     lengths_B, rows_B = (items_BL != PADDING).sum(1).sort(stable=True)
-    for lengths, rows in zip(lengths_B.tensor_split(GROUPS), rows_B.tensor_split(GROUPS), strict=True):
+    for lengths, rows in zip(lengths_B.tensor_split(parts), rows_B.tensor_split(parts), strict=True):
         if len(rows):
             yield rows, int(lengths[-1])
 

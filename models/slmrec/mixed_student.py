@@ -80,14 +80,13 @@ class MixedStudent(Recommender):
     @torch.no_grad()
     def score(self, histories: Sequences) -> Tensor:
         """float32 [B, V + 1] on the CPU; column 0 is -inf. Where the counts say nothing, the student speaks alone."""
-        chances_BV = self.student.score(histories).softmax(1)
+        chances_BV = self.student.score(histories).softmax(1).mul_(1 - self.weight)
         counts_BV = self.counts.score(histories)
         users_T = torch.repeat_interleave(torch.arange(len(histories)), torch.from_numpy(histories.lengths))
         counts_BV[users_T, torch.from_numpy(histories.values)] = 0
         counts_BV[:, PADDING] = 0
         sums_B1 = counts_BV.sum(1, keepdim=True)
-        chances_BV *= 1 - self.weight
-        chances_BV += counts_BV.mul_(self.weight / sums_B1.where(sums_B1 > 0, 1))
+        chances_BV.addcmul_(counts_BV, self.weight / sums_B1.where(sums_B1 > 0, 1))
         chances_BV[:, PADDING] = -torch.inf
         return chances_BV
 
