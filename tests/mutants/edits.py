@@ -791,8 +791,8 @@ EDITS = (
     Edit(
         "the mixed student weighs its parts the other way round",
         "models/slmrec/mixed_student.py",
-        "chances_BV *= 1 - self.weight",
-        "chances_BV *= self.weight",
+        ".mul_(1 - self.weight)",
+        ".mul_(self.weight)",
         "tests/models/slmrec/test_mixed_student.py",
     ),
     Edit(

@@ -17,6 +17,9 @@ from assets.amazon.splits import GlobalTemporal, LeaveOneOut
 from assets.amazon.validation.rules import Check, Rule, Validation, column, none_of, number
 from assets.amazon.validation.suites import SCHEMA, schema_faults, unchecked, validate
 
+MINIMUM_TARGETS = 100
+"""Of fewer the 95 % interval of NDCG@10 is some .05 wide to either side, more than recommenders differ; ours."""
+
 SPLIT_CHECKS = (
     SCHEMA,
     Check("one_target_each", "A user whom the split evaluates has one validation and one test target, others none."),
@@ -31,6 +34,12 @@ SPLIT_CHECKS = (
         "is the first item from there.",
     ),
     Check("target_not_seen", "No target stands in its own history, where the domain's rule for duplicates says so."),
+    Check(
+        "enough_targets",
+        f"Validation and test have at least {MINIMUM_TARGETS} targets each: from fewer no recommender can be told from "
+        "another.",
+        critical=False,
+    ),
 )
 SHORTEST_TRAINED, SHORTEST_EVALUATED = 2, 3
 """Items of a user: a history of one and a target; and both targets with a history of one before them."""
@@ -72,6 +81,11 @@ def check_splits(
             0,
             None if filters.duplicates == "keep" else 0,
             **{f"targets_{seen}": rows.filter(pl.col(seen)).height},
+        ),
+        *number(
+            "enough_targets",
+            low=MINIMUM_TARGETS,
+            **{f"{part}_targets": splits.filter(pl.col("split") == part).height for part in PARTS[1:]},
         ),
     ]
     for part in PARTS:

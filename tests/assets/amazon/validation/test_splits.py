@@ -92,9 +92,17 @@ MUTATIONS = [
     Mutation("cut_holds", "splits", earlier(TRAIN)),
     Mutation("cut_holds", "splits", later(VALIDATION)),
     Mutation("cut_holds", "splits", later(TRAIN)),
+    Mutation("enough_targets", "splits", without(pl.col("split") == "test"), frozenset({"one_target_each"})),
+    Mutation("enough_targets", "splits", without(pl.col("split") == "validation"), frozenset({"one_target_each"})),
     # one item again and again, in all three tables
     Mutation("target_not_seen", "all", replaced("item_id", pl.col("user_id") == 0, 1)),
 ]
+
+
+@pytest.fixture(autouse=True)
+def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of these tests are small, so that a damage can be placed."""
+    monkeypatch.setattr(checks_module, "MINIMUM_TARGETS", 5)
 
 
 def check(kind: Kind, mutation: Mutation | None = None, filters: Filters = SHORT) -> Validation:
@@ -124,13 +132,25 @@ def test_sound_splits_pass(domain, kind: Kind, short_users: str) -> None:
     for validation in (check(kind), check_splits(dataset, domain.sequences, table, kind, Filters())):
         assert [result.name for result in validation.results] == names(SPLIT_CHECKS)
         assert failed(validation) == set()
-        assert all(result.observed and result.critical for result in validation.results)
+        assert all(result.observed for result in validation.results)
+        assert [result.name for result in validation.results if not result.critical] == ["enough_targets"]
 
 
 @pytest.mark.parametrize("kind", [LAST_OUT, IN_TIME], ids=lambda kind: kind.kind)
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.check)
 def test_damage_fails_its_check_and_no_other(mutation: Mutation, kind: Kind) -> None:
     assert failed(check(kind, mutation)) == {mutation.check} | mutation.others
+
+
+def test_too_few_targets_are_told_and_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: of users with 7, 6, 5, 7, 6, 5, 7, 6, 3, 2 and 1 items, nine have three and so both targets."""
+    monkeypatch.setattr(checks_module, "MINIMUM_TARGETS", 9)
+    assert failed(check(LAST_OUT)) == set()
+    monkeypatch.setattr(checks_module, "MINIMUM_TARGETS", 10)
+    validation = check(LAST_OUT)
+    assert failed(validation) == {"enough_targets"}
+    assert validation.passed
+    assert "test_targets = 9, must be at least 10" in observed(validation, "enough_targets")
 
 
 def test_every_check_has_a_mutation() -> None:
