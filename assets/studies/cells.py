@@ -94,6 +94,7 @@ class StudyRun:
         checkpoint.require_data(self.dataset.version)
         domain = self.trainings.domains.load(checkpoint.domain)
         name = f"{self.name}-{row.name}-s{checkpoint.provenance.seed}"
+        self.context.log.info(f"{self.name}: ranking all users' targets by: {row.label}")  # minutes, of a deep model
         evaluation = evaluate(checkpoint, self.dataset, domain, self.profile.evaluation, name=name, make=make)
         self._evaluations.append(evaluation)
         for record in evaluation.records:

@@ -42,7 +42,7 @@ class Studied:
         metadata: study → that of its materialisation.
         followed: every recipe that was followed after the kill, in order.
         before: what checkpoints the killed run had finished: directory → when its weights were written.
-        printed: on stdout.
+        printed, told: on stdout, on stderr.
     """
 
     chain: Chain
@@ -51,6 +51,7 @@ class Studied:
     followed: list[Followed]
     before: dict[Path, int]
     printed: str
+    told: str
 
     @cached_property
     def evaluations(self) -> dict[str, dict[str, Evaluation]]:
@@ -107,8 +108,8 @@ def study(chain: Chain) -> Studied:
         finished = {path: written for path, written in checkpoints(chain).items() if path not in before}
         gc.collect()
         gc.freeze()  # Trainer collects garbage at each start, which would walk through every library
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()), watched() as followed:
+        printed, told = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(told), watched() as followed:
             assert run_job("studies", DOMAIN, "tiny") == 0
         gc.unfreeze()
         with DagsterInstance.get() as instance:
@@ -118,7 +119,7 @@ def study(chain: Chain) -> Studied:
         name: StudyRecord.model_validate_json((chain.home / "records" / name / f"{DOMAIN}.json").read_bytes())
         for name in STUDIES
     }
-    return Studied(chain, records, metadata, followed, finished, printed.getvalue())
+    return Studied(chain, records, metadata, followed, finished, printed.getvalue(), told.getvalue())
 
 
 def checkpoints(chain: Chain) -> dict[Path, int]:

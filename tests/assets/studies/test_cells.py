@@ -42,6 +42,14 @@ def test_every_row_is_judged_with_every_seed_under_both_protocols(studied: Studi
     assert [table.protocol.kind for table in studied.records[study].tables] == ["full", "expected"]
 
 
+@pytest.mark.parametrize("study", STUDIES)
+def test_each_ranking_is_announced(studied: Studied, study: str) -> None:
+    """It takes minutes of a deep model, with nothing else to look at."""
+    for row in studied.records[study].tables[0].rows:
+        said = studied.told.count(f"{study}: ranking all users' targets by: {row.label}\n")
+        assert said == len(row.training_seeds)
+
+
 @pytest.mark.parametrize(
     ("study", "row"),
     [(study, row) for study, rows in ROWS.items() for row, seeds in rows.items() if seeds == SEEDS],
