@@ -126,7 +126,7 @@ def narrow_student(
     item_text_embeddings: Checkpoint,
     teacher_rankings: Checkpoint,
 ) -> Checkpoint:
-    """SASRec's architecture over ids and texts, distilled from the rankings (ours): as fast as SASRec to serve."""
+    """SASRec's architecture over ids and texts, distilled from the rankings (ours); `weight: 0` is its control."""
     from models.slmrec.narrow_student import NARROW_STUDENT
 
     upstream = {"item_text_embeddings": item_text_embeddings, "teacher_rankings": teacher_rankings}
