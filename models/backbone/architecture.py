@@ -105,10 +105,8 @@ def with_one_token(config: PreTrainedConfig) -> PreTrainedConfig:
 
 def meta_decoder(config: PreTrainedConfig, *, drop_table: bool = True) -> PreTrainedModel:
     """The decoder that `config` describes, its float32 parameters on the meta device: they take no memory."""
-    from transformers import AutoModel
-
     with torch.device("meta"):
-        decoder = AutoModel.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+        decoder = _decoder(config)
     if drop_table:
         del decoder.embed_tokens
         decoder.rotary_emb = type(decoder.rotary_emb)(config)  # its buffers are computed, not stored
@@ -125,11 +123,20 @@ def empty_decoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 def random_decoder(config: PreTrainedConfig) -> PreTrainedModel:
     """The decoder that `config` describes, without token table, with first weights as transformers draws them."""
-    from transformers import AutoModel
-
-    decoder = AutoModel.from_config(with_one_token(config), dtype=torch.float32, attn_implementation="sdpa")
+    decoder = _decoder(with_one_token(config))
     del decoder.embed_tokens
     decoder.config = config
+    return decoder
+
+
+def _decoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """In float32, with our own attention where a type has torch's: transformers refuses the others here."""
+    from transformers import AutoModel
+
+    from models.backbone.attention import ATTENTION
+
+    decoder = AutoModel.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    decoder.set_attn_implementation(ATTENTION)
     return decoder
 
 

@@ -38,7 +38,7 @@ def test_the_fast_path_is_the_plain_one_to_bfloat16s_rounding(backbone: Path, ob
     (found, loss), (expected, loss_plain) = (states_and_loss(side, autocast=True) for side in (fast, plain))
     for of_fast, of_plain, in_full in zip(found, expected, exact, strict=True):
         assert of_fast.dtype == of_plain.dtype == torch.float32, "the residual stream is summed up in full"
-        assert distance(of_fast, of_plain) < 2**-7
+        assert distance(of_fast, of_plain) < 2**-6, "each rounds in its own way"
         assert distance(of_fast, in_full) < 2**-5
     assert loss.item() == pytest.approx(loss_plain.item(), rel=2**-8)
     assert loss.item() == pytest.approx(loss_exact.item(), rel=2**-7)
