@@ -26,6 +26,7 @@ from tests.benchmarks import (
     inference,
     narrow_student,
     plain_path,
+    prompt_attention,
     ranking,
     serving,
     shared_prompt,
@@ -243,6 +244,13 @@ def test_catalogue_loss_memory_at_a_small_size() -> None:
 
 def test_shared_prompt_at_a_tiny_size() -> None:
     assert Record.of("shared_prompt", shared_prompt.measure_time(TINY_MODEL, repeats=1)).unit == "ms"
+
+
+def test_attention_behind_the_prompt_at_a_tiny_size() -> None:
+    """It refuses to time two losses that differ."""
+    tiny = replace(TINY_PATHS, heads=4, key_heads=2)
+    for measure in (prompt_attention.measure_time, prompt_attention.measure_time_in_bfloat16):
+        assert Record.of("prompt_attention", measure(tiny, steps=2, repeats=1)).unit == "ms"
 
 
 @reads_memory

@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.sequences import Sequences
 from models.slmrec.distillation import Distillation, DistillationConfig
 from models.slmrec.recommender import LLMRecommender, NextItemExamples
 from models.slmrec.teacher_states import DistilledExamples, TeacherStates, write_teacher_states
-from models.training.batches import BucketedBatches
 from tests.benchmarks.harness import Measurement, interleaved, one_thread
 from tests.benchmarks.plain_path import (
     FULL_SIZE,
@@ -24,7 +22,7 @@ from tests.benchmarks.plain_path import (
     SMOLLM2,
     Objective,
     Sizes,
-    evenly_spaced,
+    like_an_epoch,
     on_plain_path,
     plain_distillation_loss,
     plain_outputs,
@@ -63,7 +61,7 @@ def _measure(sizes: Sizes, objective: Objective, steps: int, repeats: int) -> Me
         Distillation(side, teacher, DistillationConfig(), seed=0, cached=True)
         for side in (student, on_plain_path(student))
     )
-    sequences = _like_an_epoch(without_last(purchases(sizes, sizes.users), 2), sizes, steps)
+    sequences = like_an_epoch(without_last(purchases(sizes, sizes.users), 2), sizes, steps)
     batches = np.arange(len(sequences)).reshape(steps, sizes.batch)
     plain_examples = NextItemExamples(sequences, plain.student.settings)
     with TemporaryDirectory(prefix="slmrec-benchmark-") as directory, one_thread():
@@ -92,13 +90,6 @@ def _measure(sizes: Sizes, objective: Objective, steps: int, repeats: int) -> Me
             warm_up=1,
         )
     return Measurement(measured.value / steps, measured.reference_value, measured.unit)
-
-
-def _like_an_epoch(sequences: Sequences, sizes: Sizes, steps: int) -> Sequences:
-    """The sequences of `steps` batches, evenly spaced among an epoch's ranked by length."""
-    batches = [rows for rows in BucketedBatches(sequences.lengths, sizes.batch, seed=0) if len(rows) == sizes.batch]
-    ranked = sorted(batches, key=lambda rows: sequences.lengths[rows].max())
-    return sequences.take(np.concatenate(evenly_spaced(ranked, steps)))
 
 
 def _with_states(

@@ -23,6 +23,7 @@ from models.backbone.architecture import random_decoder
 from models.sequences import Sequences
 from models.slmrec.distillation import Distillation
 from models.slmrec.recommender import LLMRecommender, LLMRecommenderConfig
+from models.training.batches import BucketedBatches
 from tests.benchmarks.catalogue_loss import dense_cross_entropy
 
 T = TypeVar("T")
@@ -115,6 +116,13 @@ def evenly_spaced(ranked: Sequence[T], count: int) -> list[T]:
     A part's middle would leave out the long tail.
     """
     return [ranked[(3 * part + 2) * len(ranked) // (3 * count)] for part in range(count)]
+
+
+def like_an_epoch(sequences: Sequences, sizes: Sizes, steps: int) -> Sequences:
+    """The sequences of `steps` batches, evenly spaced among an epoch's ranked by length."""
+    batches = [rows for rows in BucketedBatches(sequences.lengths, sizes.batch, seed=0) if len(rows) == sizes.batch]
+    ranked = sorted(batches, key=lambda rows: sequences.lengths[rows].max())
+    return sequences.take(np.concatenate(evenly_spaced(ranked, steps)))
 
 
 def plain_loss(plain: LLMRecommender, batch: dict[str, Tensor]) -> Tensor:
