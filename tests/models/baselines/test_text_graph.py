@@ -86,7 +86,8 @@ def test_neighbours_by_hand() -> None:
 
 def test_without_any_text_the_successors_alone_speak(tmp_path: Path) -> None:
     """With normalisation 0 they are the successor graph's counts."""
-    plain = SuccessorGraphSettings(window=10, decay=0.7, backward=0.2, normalisation=0.0, recency=0.55)
+    shared = {name: getattr(TextGraphSettings(), name) for name in ("window", "decay", "backward", "recency")}
+    plain = SuccessorGraphSettings(normalisation=0.0, **shared)
     data = TrainingData(Sequences.from_lists(ROWS), N_ITEMS, Sequences.from_lists([]), {})
     counted = fit_successor_graph(data, plain, Course(seed=0)).recommender
     assert isinstance(counted, Recommender)
